@@ -1,4 +1,4 @@
-"""Whether a server stays quick under more load than it can serve: new connections at 1, 2 and 4 times its capacity.
+"""Latency of a server under more load than it can serve: new connections at 1, 2 and 4 times its capacity.
 
 Every request comes on a new connection, at a fixed mean rate from processes of its own (senders.py), and latencies
 count from the instant at which each was due. First the capacity is searched: the highest rate at which nearly all are
@@ -80,7 +80,7 @@ def measure(options: Options) -> Report:
     cores = tuple(sorted(os.sched_getaffinity(0)))
     serving, asking = (cores, cores) if len(cores) < 2 else (cores[: len(cores) // 2], cores[len(cores) // 2 :])
     graph = generated(Size(10_000, 2_000_000))
-    store, limits = graph / "graph.db", ("--row-cache-mib", "0", "--max-connections", str(options.limit))
+    store, limits = graph / "graph.db", ("--block-cache-mib", "0", "--max-connections", str(options.limit))
     flags = ("--workers", str(options.workers), *limits)
     tables: dict[str, list[Row]] = {}
     with _neighbours(serving, options.neighbours), running_server(store, *flags, core=serving) as server:
@@ -190,7 +190,7 @@ def _percentile(values: Any, percent: float) -> float:
 
 @contextmanager
 def _neighbours(cores: tuple[int, ...], count: int) -> Iterator[None]:
-    """Keep each core busy with so many processes."""
+    """Keep each core busy with `count` processes."""
     command = [sys.executable, "-c", "while True: pass"]
     processes = [subprocess.Popen(on_cores((core,), command)) for core in cores for _ in range(count)]
     try:

@@ -59,7 +59,7 @@ class Pages:
 
 
 def measure(options: Options) -> Report:
-    """Generate, import, start, ask, and report."""
+    """Generate, import, start, send requests, and report."""
     with tempfile.TemporaryDirectory(prefix="billion-", dir=CACHE) as name:
         free = shutil.disk_usage(name).free
         follows = follows_that_fit(options.follows or None, options.accounts, free)

@@ -1,4 +1,4 @@
-"""Pages a second of `retinue collect`; CPU time by HTTP library."""
+"""Pages a second of `retinue collect`, and CPU time of HTTP libraries."""
 
 import asyncio
 import http.client

@@ -213,7 +213,7 @@ def _stop(process: "subprocess.Popen[bytes]") -> None:
 
 
 def require_same_answers(ours: Contestant, theirs: Contestant, bodies: Bodies) -> int:
-    """Compare both servers' answers; return how many. Raises `Failed` at the first difference."""
+    """Compare both servers' answers; return their number. Raises `Failed` at the first difference."""
     count = 0
     for max_count, all_bodies in bodies.items():
         sample = all_bodies[:: max(1, len(all_bodies) // COMPARED_ANSWERS)]

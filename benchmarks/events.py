@@ -202,7 +202,7 @@ def _names(rows: int) -> Iterator[str]:
 
 
 def _apply_to_all(store: Path, kind: str, rows: int) -> float:
-    """Let it happen to the million; how many seconds that takes."""
+    """Apply an event of one kind to each row; return the seconds."""
     events, now = store.with_name("events.jsonl"), int(time.time())
     with events.open("w", encoding="utf-8") as file:
         for number in range(rows):

@@ -66,7 +66,7 @@ class Page(BaseModel):
 
 
 class Outcome(BaseModel):
-    """How it went."""
+    """The result of a request."""
 
     code: str
     message: str
@@ -131,7 +131,7 @@ Pool = Annotated[Any, Depends(pool_of)]
 
 
 async def require_token(pool: Pool, authorization: Annotated[str, Header()] = "") -> None:
-    """Let only those in who have a token that is good."""
+    """Refuse requests without a valid token."""
     kind, _, token = authorization.partition(" ")
     if kind.lower() != "bearer" or await pool.fetchval(_GRANT, _digest(token)) is None:
         raise Refused(401, "access_token_invalid", "The access token is invalid or not found in the request.")
@@ -161,7 +161,7 @@ async def give_token(
     client_secret: Annotated[str, Form()],
     grant_type: Annotated[str, Form()],
 ) -> Token:
-    """A token for a client that proves itself."""
+    """Return a token for a client with valid credentials."""
     client = await pool.fetchrow(_CLIENT, client_key)
     if grant_type != "client_credentials" or client is None:
         raise Refused(401, "access_token_invalid", "Client key or secret is incorrect.")

@@ -59,7 +59,7 @@ class Client:
 
 
 def retinue(*arguments: str | Path) -> str:
-    """Run one command to its end; its standard output."""
+    """Run one command to its end; return its standard output."""
     command = command_of(*arguments)
     try:
         done = subprocess.run(
@@ -73,7 +73,7 @@ def retinue(*arguments: str | Path) -> str:
 
 
 def create_client(store: str | Path, *limits: str) -> Client:
-    """Register a new client; without quota where no limits are given."""
+    """Register a new client, without quotas unless limits are given."""
     flags = limits or ("--no-quota",)
     answer = json.loads(retinue("client", "create", "--store", store, "--name", "benchmark", *flags, "--json"))
     return Client(answer["client_key"], answer["client_secret"])
@@ -107,19 +107,19 @@ class Server:
         return sum(map(_cpu_seconds, self.processes()))
 
     def memory(self) -> int:
-        """Resident bytes of all its processes."""
+        """Return the resident bytes of all its processes."""
         return sum(map(_resident_bytes, self.processes()))
 
     def worker_memory(self) -> int:
-        """Resident bytes of the workers."""
+        """Return the resident bytes of the workers."""
         return sum(map(_resident_bytes, self.workers()))
 
     def worker_seconds(self) -> dict[int, float]:
-        """Processor time that each worker has used up to now."""
+        """Return the CPU seconds of each worker, by process ID."""
         return {pid: _cpu_seconds(pid) for pid in self.workers()}
 
     def workers(self) -> list[int]:
-        """The processes that answer requests."""
+        """Return the process IDs of the workers."""
         return [pid for pid, role in self.processes().items() if role == "worker"]
 
 
@@ -213,19 +213,19 @@ class Session:
         return self.page("following", query)
 
     def page(self, direction: str, query: Mapping[str, Any]) -> dict[str, Any]:
-        """The same of either list: following or followers."""
+        """Return the `data` of a page of either list."""
         path = _LIST_PATH.format(direction)
         data: dict[str, Any] = json.loads(self._post(path, json.dumps(query), "application/json"))["data"]
         return data
 
     def token(self, client: Client) -> str:
-        """A fresh token."""
+        """Return a fresh token."""
         fields = {"client_key": client.key, "client_secret": client.secret, "grant_type": "client_credentials"}
         answer = self._post(_TOKEN_PATH, urlencode(fields), "application/x-www-form-urlencoded")
         return str(json.loads(answer)["access_token"])
 
     def raw_page(self, body: bytes) -> bytes:
-        """The answer to a request for a following list, as it came."""
+        """Return the raw response to a request for a following list."""
         return self._post(_LIST_PATH.format("following"), body.decode(), "application/json")
 
     def _post(self, path: str, body: str, content_type: str) -> bytes:
@@ -249,7 +249,7 @@ class Session:
 
 
 def fresh_token(server: Server, store: str | Path, *limits: str) -> str:
-    """A token of a new client."""
+    """Return a token of a new client."""
     client = create_client(store, *limits)
     with Session(server.base_url) as session:
         return session.token(client)

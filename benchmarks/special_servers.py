@@ -108,7 +108,7 @@ class FixedAnswer(asyncio.Protocol):
 
 
 async def serve_bytes(count: int) -> None:
-    """Serve bodies of so many bytes until SIGTERM."""
+    """Serve bodies of `count` bytes until SIGTERM."""
     listener = announced(f"{count} bytes")
     answer = b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%b" % (count, b"x" * count)
     server = await asyncio.get_running_loop().create_server(lambda: FixedAnswer(answer), sock=listener)
@@ -184,7 +184,7 @@ async def serve_gate(store: str, report: str, *, is_switching: bool) -> None:
     gc.freeze()
     gc.set_threshold(*GC_THRESHOLDS)
     clock = SystemClock()
-    graph, fast_graph = open_store(store).served_graph(clock, rendering.ROW_ENCODING, Settings().row_cache_mib)
+    graph, fast_graph = open_store(store).served_graph(clock, rendering.ROW_ENCODING, Settings().block_cache_mib)
     with (
         closing(graph),
         closing(fast_graph),

@@ -124,10 +124,10 @@ class Bench:
         return asyncio.run(issue())
 
     @contextmanager
-    def graph(self, row_cache_mib: int) -> Iterator[FastGraph]:
+    def graph(self, block_cache_mib: int) -> Iterator[FastGraph]:
         """Open the graph, with some memory for the block cache."""
         store = open_store(str(self.store))
-        graph, fast_graph = store.served_graph(self.public.clock, rendering.ROW_ENCODING, row_cache_mib)
+        graph, fast_graph = store.served_graph(self.public.clock, rendering.ROW_ENCODING, block_cache_mib)
         with closing(graph), closing(fast_graph):
             yield fast_graph
 
@@ -173,7 +173,7 @@ def _costs(folder: Path, max_count: int, rounds: int) -> dict[str, float]:
         bench = Bench(public, sink, client, bodies, store, watch)
         _of_request(bench)
         requests = _of_graph(bench)
-        pages = _of_images(bench, requests)
+        pages = _of_block_cache(bench, requests)
         _of_answer(bench, pages)
         _of_whole(bench)
         _of_connections(bench)
@@ -217,14 +217,14 @@ def _accounts(graph: FastGraph, queries: Sequence[Query]) -> list[Account]:
     return [account for account in found if account is not None]
 
 
-def _of_images(bench: Bench, requests: Sequence[PageRequest]) -> list[EncodedRows]:
+def _of_block_cache(bench: Bench, requests: Sequence[PageRequest]) -> list[EncodedRows]:
     found: list[EncodedRows | None] = []
-    for step, row_cache_mib in (
-        ("rows, as served", Settings().row_cache_mib),
+    for step, block_cache_mib in (
+        ("rows, as served", Settings().block_cache_mib),
         ("rows, if all came from the file", 0),
         ("rows, if all came from the block cache", ALL_IN_MEMORY_MIB),
     ):
-        with bench.graph(row_cache_mib) as graph:
+        with bench.graph(block_cache_mib) as graph:
             for _ in range(2):  # a block is cached when it is requested twice
                 for request in requests:
                     graph.read_nowait(request)
@@ -246,7 +246,7 @@ def _of_answer(bench: Bench, pages: Sequence[EncodedRows]) -> None:
 
 
 def _of_whole(bench: Bench) -> None:
-    with bench.graph(Settings().row_cache_mib) as graph:
+    with bench.graph(Settings().block_cache_mib) as graph:
         _accounts(graph, [parsing.read_query(body) for body in bench.bodies])
         fast_path = wiring.fast_path(graph, bench.public)
 
@@ -265,7 +265,7 @@ def _of_whole(bench: Bench) -> None:
 
 def _of_connections(bench: Bench) -> None:
     """Time whole requests by their path, with uvicorn's protocol but without sockets."""
-    with bench.graph(Settings().row_cache_mib) as graph, closing(_wire_graph(bench)) as wire_graph:
+    with bench.graph(Settings().block_cache_mib) as graph, closing(_wire_graph(bench)) as wire_graph:
         application = wiring.public_application(wire_graph, bench.public)
         fast_path = wiring.fast_path(graph, bench.public)
         bodies = bench.bodies[:CONNECTION_REQUESTS]

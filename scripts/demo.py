@@ -31,9 +31,9 @@ EXPECTED = {
 
 
 def main() -> int:
-    """Run the demo; the exit code."""
+    """Run the demo; return the exit code."""
     require_free_port()
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that the server is stopped then too
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # SIGTERM must stop the server too
     make_store()
     client = json.loads(retinue("client", "create", "--store", str(STORE), "--name", "demo", "--json"))
     print("3. A client is registered.")
@@ -111,7 +111,7 @@ def curl(url: str, headers: dict[str, str]) -> dict[str, Any]:
 
 
 def what_next(host: str, client: dict[str, str], token: str) -> None:
-    """Ideas for the next minutes."""
+    """Print commands to try next."""
     print(f"""
 Serving until Ctrl-C. Things to try in another terminal:
   - the next page, which is the last one of this list:

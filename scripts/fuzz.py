@@ -25,7 +25,7 @@ _SLOWEST_SECONDS = 60
 
 
 def main() -> int:
-    """Fuzz the chosen targets one after the other; the exit code."""
+    """Fuzz the chosen targets one after the other; return the exit code."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seconds", type=int, default=60, help="for each target")
     parser.add_argument("--seed", type=int, default=int(time.time()))

@@ -74,7 +74,7 @@ def measure(sources: Sources) -> Figures:
 
 
 def package_of(path: str) -> str:
-    """Return the package that a file is in, directly below the whole."""
+    """Return a file's top-level package below `retinue`."""
     first, _, rest = path.partition("/")
     return first if rest else TOP_LEVEL
 

@@ -20,6 +20,7 @@ from support.thorough import THOROUGH
 
 pytest_plugins = [
     "support.both_paths",
+    "support.broken_store",
     "support.bulk_twins",
     "support.children",
     "support.clusters",
@@ -30,6 +31,7 @@ pytest_plugins = [
     "support.sample_server",
     "support.served",
     "support.store_contract",
+    "support.summarized_runs",
 ]
 
 # No deadline: timings belong in benchmarks. A failure prints the seed that repeats it.

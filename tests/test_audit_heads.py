@@ -94,7 +94,7 @@ def test_heads_of_removed_records_need_a_record_of_the_removal(tmp_path: Path) -
                     AuditRecord(
                         time=NOW,
                         log_id="",
-                        endpoint="keeper",
+                        endpoint="coordinator",
                         status=0,
                         code="removed",
                         microseconds=0,

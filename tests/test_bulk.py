@@ -12,7 +12,7 @@ from retinue.export.files import ExportOptions, export
 from retinue.ingest.records import ACCOUNT_COLUMNS
 from retinue.model import ErasureEvent, FollowEvent
 from retinue.store.open import open_store
-from retinue.store.sqlite import loading
+from retinue.store.sqlite import bulk_load
 from retinue.store.sqlite.check_lists import TABLES
 from support.bulk_twins import EARLY, FORMS, NOW, PAIRS, Row, follows_in, spell, write
 from support.service import problems_of
@@ -39,8 +39,8 @@ def test_ordinary_rows_are_stored_alike(
     new_twins: Any, monkeypatch: pytest.MonkeyPatch, history: list[FollowEvent], rows: list[Row], kind: str, long: bool
 ) -> None:
     """Lists, positions, pairs, slot runs and counts are the same as row by row, for every history."""
-    monkeypatch.setattr(loading, "_LONG", 0 if long else 10_000)
-    monkeypatch.setattr(loading, "MUCH_LONGER", 1)
+    monkeypatch.setattr(bulk_load, "_LONG", 0 if long else 10_000)
+    monkeypatch.setattr(bulk_load, "MUCH_LONGER", 1)
     known = {(event.follower, event.followee) for event in history}
     rows = [row for row in rows if row[:2] not in known]
     by_row, in_bulk, folder = new_twins(history)

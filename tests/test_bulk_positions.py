@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from retinue.store.sqlite import inserting, placing
+from retinue.store.sqlite import batch_insert, slot_arrays
 from support.thorough import examples
 
 SECONDS = range(60, 100)
@@ -33,7 +33,7 @@ def test_bulk_positions_equal_those_found_one_by_one(lists: list[tuple[set[int],
         expected += places[::-1]
     table = np.array(wanted, np.int64).reshape(-1, 2)
 
-    assert expected == placing.place(table[:, 0], table[:, 1], np.array(taken, np.int64)).tolist()
+    assert expected == slot_arrays.assign_slots(table[:, 0], table[:, 1], np.array(taken, np.int64)).tolist()
 
 
 @settings(max_examples=examples(200))
@@ -48,18 +48,18 @@ def test_slot_runs_are_as_long_as_possible(lists: list[dict[int, bool]]) -> None
             if last > first or not seen[first]:
                 expected.append((number, first, last))
     table = np.array(rows, np.int64).reshape(-1, 3)
-    found = placing.stretches(table[:, 0], table[:, 1], table[:, 2].astype(bool))
+    found = slot_arrays.slot_runs(table[:, 0], table[:, 1], table[:, 2].astype(bool))
 
     assert expected == list(zip(*(column.tolist() for column in found), strict=True))
 
 
-@pytest.mark.parametrize("count", [0, 1, 31, 32, 33, inserting.ROWS_AT_ONCE + 1])
+@pytest.mark.parametrize("count", [0, 1, 31, 32, 33, batch_insert.ROWS_AT_ONCE + 1])
 def test_any_number_of_rows_is_inserted(count: int) -> None:
     """Many in one statement, and the rest one by one, each with its constant."""
     connection = apsw.Connection(":memory:")
     connection.execute("CREATE TABLE made (one, constant, other)")
     numbers = np.arange(count)
-    inserting.insert(connection, "made", (numbers, 2 * numbers), "(?, 'x', ?)")
+    batch_insert.insert(connection, "made", (numbers, 2 * numbers), "(?, 'x', ?)")
 
     assert [(n, "x", 2 * n) for n in range(count)] == connection.execute("SELECT * FROM made ORDER BY rowid").fetchall()
     connection.close()

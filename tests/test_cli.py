@@ -100,7 +100,7 @@ def test_rejected_rows_go_to_a_file_and_the_rest_is_loaded(store_path: Path, tmp
         (["--accounts", "follows.csv"], "lacks the column 'username'"),
         (["accounts.csv"], "lacks the column 'follower'"),
         (["follows.csv", "follows.txt"], "follows.txt: cannot be read: No such file or directory"),
-        (["follows.csv", "--store", "no/where.db"], "no/where.db: cannot be made: there is no folder no"),
+        (["follows.csv", "--store", "no/where.db"], "no/where.db: cannot be created: the folder no does not exist"),
         (["follows.csv", "--store", "mongodb://x"], "--store mongodb://...: there is no such kind of store"),
         (["follows.csv", "--store", "follows.csv"], "follows.csv: not a Retinue follow graph"),
     ],

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 import running
 from retinue.intercept.authority import make_authority
-from retinue.intercept.confinement import confinements, unprivileged
+from retinue.intercept.confinement import confinement_plans, unprivileged
 from retinue.intercept.environment import RelayRoute
 from retinue.local import LocalServer
 from support.intercepted import DENIED, WITHOUT_CONFINEMENT, WITHOUT_LANDLOCK, installed, needs_landlock, run
@@ -230,8 +230,8 @@ def test_ports_of_services_stay_closed(first: int, last: int) -> None:
 def test_the_announcement_names_the_limits_of_landlock(tmp_path: Path) -> None:
     """The range of ports, and what it does not look at."""
     authority = make_authority(tmp_path, trust_others=False)
-    (_, landlock) = confinements(RelayRoute(40_001, 40_002, authority, tmp_path, allow_network=False), tmp_path)
-    first, last = landlock.plan.ports[-1]
+    (_, landlock) = confinement_plans(RelayRoute(40_001, 40_002, authority, tmp_path, allow_network=False))
+    first, last = landlock.ports[-1]
 
     assert f"except ports {first} to {last}; UDP, Multipath TCP and TCP Fast Open are not" in landlock.announcement
 

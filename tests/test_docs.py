@@ -10,7 +10,7 @@ import pytest
 
 import prose
 import reference
-from retinue.settings import setting_names
+from retinue.settings import Settings
 from retinue.wire import rendering
 from running import retinue
 
@@ -61,7 +61,7 @@ def test_every_setting_is_in_the_reference() -> None:
     """Each row of the table of settings is a flag of `serve`."""
     text = (ROOT / "docs" / "reference.md").read_text()
 
-    assert [] == [name for name in setting_names() if f"`--{name.replace('_', '-')}`" not in text]
+    assert [] == [name for name in Settings.__dataclass_fields__ if f"`--{name.replace('_', '-')}`" not in text]
 
 
 def test_tests_that_security_rests_on_exist() -> None:

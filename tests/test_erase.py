@@ -219,7 +219,7 @@ def test_rows_with_erased_accounts_are_rejected_beside_odd_names(new_backend: Ba
     """Or the rejected rows that an import keeps would say who was erased."""
     rows = [FollowRecord("no name", "zed", NOW, NOW), FollowRecord("zed", "no name", NOW, NOW)]
 
-    with closing(new_backend()) as site, closing(site.open_writer(FrozenClock(NOW))) as writer:
+    with closing(new_backend()) as backend, closing(backend.open_writer(FrozenClock(NOW))) as writer:
         asyncio.run(writer.apply([ErasureEvent("zed", NOW)], NOW))
         assert [Verdict.ERASED] * 2 == asyncio.run(writer.add_follows(rows))
 

@@ -271,8 +271,8 @@ def test_an_export_replaces_nothing(sample: Path, tmp_path: Path) -> None:
     """Existing files and folders stay, and a failed attempt leaves nothing."""
     (tmp_path / "there").write_text("precious")
     for folder, reason in (
-        (tmp_path / "there", "is there already"),
-        (tmp_path / "no" / "folder", "there is no folder"),
+        (tmp_path / "there", "already exists"),
+        (tmp_path / "no" / "folder", "does not exist"),
     ):
         before = sorted(tmp_path.iterdir())
         with (

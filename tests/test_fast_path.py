@@ -1,30 +1,23 @@
-"""The fast path and the ASGI path give the same bytes; cached blocks show what the file holds."""
+"""The fast path and the ASGI path give the same bytes."""
 
 import asyncio
 import json
 import socket
 import struct
-import subprocess
-import sys
 from collections.abc import Iterator
 from contextlib import ExitStack
-from functools import partial
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-import apsw
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from msgspec import structs
 
 from retinue.audit.record import AuditRecord
-from retinue.model import AccountEvent, AccountRecord, Direction, Event, FollowEvent, PageRequest, RateLimit, Visibility
-from retinue.store.contract import EncodedRows
-from retinue.store.sqlite import images, known
-from retinue.store.sqlite.wal_index import WalIndex
+from retinue.model import Direction, RateLimit, Visibility
 from retinue.web import fast_path
 from retinue.web.protocol import Protocol
 from running import running_server
@@ -45,7 +38,7 @@ from support.random_requests import BODIES
 from support.service import FOLLOWERS, FOLLOWING, Service
 from support.thorough import examples
 
-EARLY, NOW = 1_600_000_000, 1_700_000_000
+EARLY = 1_600_000_000
 
 
 def test_ordinary_requests_really_go_the_fast_path(
@@ -268,188 +261,6 @@ def test_an_account_in_an_unreadable_store_is_not_unknown(service: Service, port
     answer = response_to(ports[FAST], request(service.token, b'{"username":"q"}'))
     assert answer.startswith(b"HTTP/1.1 503 ")
     assert answer == response_to(ports[ASGI], request(service.token, b'{"username":"q"}'))
-
-
-NAMES = [f"a{number}" for number in range(6)]
-EVENTS = st.one_of(
-    st.builds(
-        FollowEvent,
-        st.sampled_from(NAMES[:3]),
-        st.sampled_from(NAMES[3:]),
-        st.integers(EARLY, EARLY + 400),
-        st.booleans(),
-    ),
-    st.builds(
-        lambda key, name, shown, at: AccountEvent(AccountRecord(f"{key}x{name}", key, "n" * name, shown), at),
-        st.sampled_from(NAMES),
-        st.integers(0, 3),
-        st.sampled_from(Visibility),
-        st.integers(EARLY, EARLY + 9),
-    ),
-)
-PAGE_REQUESTS = st.builds(
-    PageRequest,
-    st.integers(1, 6),
-    st.sampled_from(Direction),
-    st.integers(EARLY - 1, NOW),
-    st.sampled_from([1, 2, 20, 100]),
-)
-
-
-@settings(max_examples=examples(300), deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(
-    steps=st.lists(
-        st.tuples(st.lists(EVENTS, max_size=4), st.booleans(), st.lists(PAGE_REQUESTS, min_size=1, max_size=4)),
-        max_size=8,
-    )
-)
-def test_cached_blocks_equal_the_file(
-    service: Service, steps: list[tuple[list[Event], bool, list[PageRequest]]]
-) -> None:
-    """For every page request, after any events, with names refreshed or not: a cached page equals a read one."""
-    for events, is_later, page_requests in steps:
-        service.apply(*events)
-        if is_later:
-            service.clock.advance(1)
-        for page_request in page_requests:
-            for _ in range(3):  # not known, asked for once, imaged
-                rows = service.fast_graph.read_nowait(page_request)
-                found = asyncio.run(service.graph.read(page_request))
-                assert rows is None or rows == EncodedRows(
-                    b",".join(found.rows), len(found.rows), found.oldest, found.has_more
-                )
-
-
-@pytest.fixture
-def hub(service: Service, monkeypatch: pytest.MonkeyPatch) -> Service:
-    """A list of several blocks, while there is room for images of only a few."""
-    monkeypatch.setattr(images, "_BYTES", 500_000)
-    service.follow("hub", *((f"f{number}", EARLY + 2 * number) for number in range(700)))
-    return service
-
-
-def test_images_of_long_lists_join_at_their_seams(hub: Service) -> None:
-    """Every bound of a list of six blocks, while images come and go, while blocks split and while they merge."""
-    account = hub.fast_graph.find_account_nowait("hub")
-    assert account is not None
-    for change in range(4):
-        for bound in range(EARLY - 2, EARLY + 1402, 7):
-            for limit in (1, 20, 100):
-                page_request = PageRequest(account.id, Direction.FOLLOWING, bound, limit)
-                pages = [hub.fast_graph.read_nowait(page_request) for _ in range(3)]
-                found = asyncio.run(hub.graph.read(page_request))
-                expected = EncodedRows(b",".join(found.rows), len(found.rows), found.oldest, found.has_more)
-                assert [expected] * 3 == pages
-        hub.follow("hub", *((f"g{change}{number}", EARLY + 301 + 2 * number) for number in range(90)))
-        gone = range(100 * change, 100 * change + 99)
-        hub.apply(*(FollowEvent("hub", f"f{number}", NOW, is_follow=False) for number in gone))
-
-
-def test_an_image_is_really_used(service: Service) -> None:
-    """From the third time on nothing is read from the file, until something is written to it."""
-    service.follow("p", *((f"f{number}", EARLY + number) for number in range(30)))
-    reads: list[str] = []
-    service.sqlite_connection.trace_v2(apsw.SQLITE_TRACE_STMT, lambda event: reads.append(event["sql"]))
-    account = service.fast_graph.find_account_nowait("p")
-    assert account is not None
-    page_request = PageRequest(account.id, Direction.FOLLOWING, NOW, 20)
-
-    assert 1 == len({service.fast_graph.read_nowait(page_request) for _ in range(2)})
-    assert reads
-    reads.clear()
-    assert 1 == len({service.fast_graph.read_nowait(page_request) for _ in range(9)})
-    assert [] == reads
-    service.follow("p", ("new", EARLY + 500))
-    assert service.fast_graph.read_nowait(page_request) is not None
-    assert reads
-    reads.clear()
-    assert 1 == len({service.fast_graph.read_nowait(page_request) for _ in range(9)})
-    assert [] == reads
-
-
-OFFERS = st.tuples(st.integers(0, 30), st.integers(0, 3), st.integers(0, 9), st.booleans())
-
-
-@settings(max_examples=examples(500))
-@given(st.lists(OFFERS, max_size=300))
-def test_images_never_take_more_than_their_room(offers: list[tuple[int, int, int, bool]]) -> None:
-    """The limit holds for any offers, also while blocks merge and names change."""
-    few = images.Images(lambda accounts: [b"row"] * len(accounts), 2 * 5 * images._BYTES)
-    for number, place, reach, is_renamed in offers:
-        few.edition += is_renamed
-        few.offer(
-            number, 1 + 10 * place, struct.pack("2I", 1 + 10 * place, 7), partial(int, 1 + 10 * place + 3 * reach)
-        )
-        assert len(few) <= 10
-
-
-def test_images_are_given_up_where_they_would_keep_more_rows_than_are_remembered(
-    service: Service, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Then each page is read from the file, and is the same."""
-    monkeypatch.setattr(known, "ROWS_PER_GENERATION", 40)
-    for name in ("p", "q"):
-        service.follow(name, *((f"{name}{number}", EARLY + number) for number in range(30)))
-    reads: list[str] = []
-    service.sqlite_connection.trace_v2(apsw.SQLITE_TRACE_STMT, lambda event: reads.append(event["sql"]))
-    page_requests = [
-        PageRequest(account.id, Direction.FOLLOWING, NOW, 20)
-        for account in map(service.fast_graph.find_account_nowait, ("p", "q"))
-        if account is not None
-    ]
-
-    for page_request in 4 * page_requests:
-        reads.clear()
-        rows = service.fast_graph.read_nowait(page_request)
-        found = asyncio.run(service.graph.read(page_request))
-        assert EncodedRows(b",".join(found.rows), 20, found.oldest, has_more=True) == rows
-    reads.clear()
-    assert service.fast_graph.read_nowait(page_requests[0]) is not None
-    assert reads
-
-
-def test_the_wal_index_tells_of_every_commit(service: Service) -> None:
-    """Also of those of other processes and of those that change nothing that is shown; reading changes nothing."""
-    index = WalIndex(Path(service.store))
-    before = index.state()
-    assert before is not None
-    asyncio.run(service.graph.find_account("p"))
-    assert before == index.state()
-    states: set[bytes | None] = {before}
-    for number in range(30):
-        service.follow("p", (f"f{number}", EARLY + number))
-        states.add(index.state())
-    lines = "".join(
-        json.dumps({"event": "follow", "follower": "p", "followee": f"g{n}", "at": EARLY + 100 + n}) + "\n"
-        for n in range(9)
-    )
-    command = [sys.executable, "-m", "retinue", "apply", "--store", service.store, "-"]
-    assert 31 == len(states)
-    subprocess.run(command, input=lines, text=True, check=True, capture_output=True)
-    assert index.state() not in states
-
-
-def test_the_file_is_read_without_a_wal_index(service: Service) -> None:
-    """Then there are no images, and nothing else is different."""
-    service.fast_graph.close()
-
-    assert service.fast_graph.read_nowait(PageRequest(1, Direction.FOLLOWING, NOW, 20)) is None
-
-
-def test_a_row_that_is_not_visible_makes_no_next_page(service: Service) -> None:
-    """An account that has just gone private may still stand behind the last row: nothing more is promised then."""
-    service.follow("p", ("old", EARLY), ("new", EARLY + 1))
-    service.apply(AccountEvent(AccountRecord(key="old", visibility=Visibility.PRIVATE), NOW))
-    service.clock.advance(1)
-    account = service.fast_graph.find_account_nowait("p")
-    assert account is not None
-    page_request = PageRequest(account.id, Direction.FOLLOWING, NOW, 1)
-    asyncio.run(service.graph.read(page_request))  # now all names are known
-
-    rows = service.fast_graph.read_nowait(page_request)
-
-    assert rows is not None
-    assert (1, False) == (rows.count, rows.has_more)
 
 
 @pytest.fixture

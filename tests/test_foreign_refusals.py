@@ -130,7 +130,7 @@ class Child:
         return self.process.returncode
 
 
-class Site:
+class TlsService:
     """A store in which `p` has two lists of the same names, its server, and its clients."""
 
     def __init__(self, folder: Path) -> None:
@@ -189,29 +189,29 @@ class Site:
 
 
 @pytest.fixture
-def site(tmp_path: Path) -> Site:
-    """A site for one test."""
-    return Site(tmp_path)
+def tls_service(tmp_path: Path) -> TlsService:
+    """A service for one test."""
+    return TlsService(tmp_path)
 
 
 @pytest.fixture(scope="module")
-def hammering(tmp_path_factory: pytest.TempPathFactory) -> tuple[Site, Child, Child]:
+def hammering(tmp_path_factory: pytest.TempPathFactory) -> tuple[TlsService, Child, Child]:
     """While a hot client is refused hundreds of times, a calm one collects lists, one after the other."""
-    site = Site(tmp_path_factory.mktemp("hammering"))
-    client, other = site.registered("--list-calls", str(ALLOWED)), site.registered()
-    with site.served(), site.running(GET_FOLLOWERS, client) as hot:
+    tls_service = TlsService(tmp_path_factory.mktemp("hammering"))
+    client, other = tls_service.registered("--list-calls", str(ALLOWED)), tls_service.registered()
+    with tls_service.served(), tls_service.running(GET_FOLLOWERS, client) as hot:
         hot.wait_for(lambda: bool(hot.heard(SPENT)))
-        with site.running(GET_FOLLOWERS, other) as calm:
+        with tls_service.running(GET_FOLLOWERS, other) as calm:
             calm.collect()
             enough = len(hot.heard(SPENT)) + ENOUGH
             hot.wait_for(lambda: calm.collect() > 0 and len(hot.heard(SPENT)) >= enough)
             calm.collect()
             assert 0 == calm.ended()
         assert hot.process.poll() is None
-    return site, hot, calm
+    return tls_service, hot, calm
 
 
-def test_a_spent_quota_gives_its_pages_and_then_refusals_alone(hammering: tuple[Site, Child, Child]) -> None:
+def test_a_spent_quota_gives_its_pages_and_then_refusals_alone(hammering: tuple[TlsService, Child, Child]) -> None:
     """`get_followers` gets exactly as many pages as its quota has calls, then 429 without end."""
     _, hot, _ = hammering
     answered, (code, refusals) = hot.runs()
@@ -221,7 +221,7 @@ def test_a_spent_quota_gives_its_pages_and_then_refusals_alone(hammering: tuple[
     assert {(429, None)} == {(line["status"], line["wait"]) for line in hot.heard(SPENT)}
 
 
-def test_the_same_request_is_repeated(hammering: tuple[Site, Child, Child]) -> None:
+def test_the_same_request_is_repeated(hammering: tuple[TlsService, Child, Child]) -> None:
     """`get_followers` sends what was refused again and again: same endpoint, same body."""
     _, hot, _ = hammering
     [(path, body)] = {(line["path"], line["body"]) for line in hot.heard(SPENT)}
@@ -230,10 +230,10 @@ def test_the_same_request_is_repeated(hammering: tuple[Site, Child, Child]) -> N
     assert {"username": "p", "max_count": PAGE, "cursor": NOW - ALLOWED * PAGE} == json.loads(body)
 
 
-def test_the_audit_log_has_every_refusal(hammering: tuple[Site, Child, Child]) -> None:
+def test_the_audit_log_has_every_refusal(hammering: tuple[TlsService, Child, Child]) -> None:
     """The server saw what the client sent, and recorded each refusal with its client and without a row."""
-    site, hot, _ = hammering
-    seen, key = Counter(site.seen("client", "endpoint", "code", "rows")), hot.client.key
+    tls_service, hot, _ = hammering
+    seen, key = Counter(tls_service.seen("client", "endpoint", "code", "rows")), hot.client.key
     refusals = seen.pop((key, "followers", SPENT, None))
 
     assert refusals - len(hot.heard(SPENT)) in {0, 1}  # the client may have been killed before it said the last
@@ -241,20 +241,20 @@ def test_the_audit_log_has_every_refusal(hammering: tuple[Site, Child, Child]) -
     assert {(key, "token", "ok", None): 1, (key, "followers", "ok", PAGE): ALLOWED} == others
 
 
-def test_refusals_are_not_counted(hammering: tuple[Site, Child, Child]) -> None:
+def test_refusals_are_not_counted(hammering: tuple[TlsService, Child, Child]) -> None:
     """After hundreds of refusals the client has used the calls and rows that it was given, and no more."""
-    site, hot, _ = hammering
-    usage = json.loads(retinue("audit", "usage", "--store", site.store, "--json"))
+    tls_service, hot, _ = hammering
+    usage = json.loads(retinue("audit", "usage", "--store", tls_service.store, "--json"))
     answered = {line["client"]: (line["answered"], line["rows"]) for line in usage}
 
-    assert (ALLOWED, ALLOWED * PAGE) == site.used(hot.client)
+    assert (ALLOWED, ALLOWED * PAGE) == tls_service.used(hot.client)
     assert (1 + ALLOWED, ALLOWED * PAGE) == answered[hot.client.key]  # a token, too, is an answer
 
 
-def test_another_client_is_answered_meanwhile(hammering: tuple[Site, Child, Child]) -> None:
+def test_another_client_is_answered_meanwhile(hammering: tuple[TlsService, Child, Child]) -> None:
     """Between hundreds of refusals of the one, the other gets 200 for every request and complete lists."""
-    site, hot, calm = hammering
-    lists, seen = calm.lists(), site.seen("client", "status", "code", "time", "since")
+    tls_service, hot, calm = hammering
+    lists, seen = calm.lists(), tls_service.seen("client", "status", "code", "time", "since")
     assert [NAMES] * len(lists) == lists
     assert [("ok", PAGES * len(lists))] == calm.runs()
 
@@ -265,46 +265,50 @@ def test_another_client_is_answered_meanwhile(hammering: tuple[Site, Child, Chil
     assert ENOUGH <= sum(first <= time and (since or time) <= last for *_, time, since in refusals)
 
 
-def test_a_suspended_client_goes_on_when_it_is_resumed(site: Site) -> None:
+def test_a_suspended_client_goes_on_when_it_is_resumed(tls_service: TlsService) -> None:
     """`get_followers` hears 401 alone while it is kept out; let in again, the same process completes its list."""
-    client = site.registered("--list-calls", str(ALLOWED))
-    with site.served(), site.running(GET_FOLLOWERS, client) as child:
+    client = tls_service.registered("--list-calls", str(ALLOWED))
+    with tls_service.served(), tls_service.running(GET_FOLLOWERS, client) as child:
         child.wait_for(lambda: bool(child.heard(SPENT)))
-        retinue("client", "suspend", client.key, "--store", site.store)
+        retinue("client", "suspend", client.key, "--store", tls_service.store)
         child.wait_for(lambda: len(child.heard(KEPT_OUT)) >= ENOUGH)
-        retinue("client", "change", client.key, "--store", site.store, "--list-calls", "none")
-        retinue("client", "resume", client.key, "--store", site.store)
+        retinue("client", "change", client.key, "--store", tls_service.store, "--list-calls", "none")
+        retinue("client", "resume", client.key, "--store", tls_service.store)
         assert 0 == child.ended()
 
     first, spent, kept_out, rest = child.runs()
     assert (("ok", ALLOWED), SPENT, KEPT_OUT, ("ok", PAGES - ALLOWED)) == (first, spent[0], kept_out[0], rest)
     assert [NAMES] == child.lists()
     assert {(401, None)} == {(line["status"], line["wait"]) for line in child.heard(KEPT_OUT)}
-    assert len(child.heard(KEPT_OUT)) == site.seen().count(("followers", 401, KEPT_OUT))
-    assert (PAGES, len(NAMES)) == site.used(client)
+    assert len(child.heard(KEPT_OUT)) == tls_service.seen().count(("followers", 401, KEPT_OUT))
+    assert (PAGES, len(NAMES)) == tls_service.used(client)
 
 
-def test_get_following_sleeps_when_it_is_refused(site: Site) -> None:
+def test_get_following_sleeps_when_it_is_refused(tls_service: TlsService) -> None:
     """`get_following` sends one request after its quota is spent, and seconds later it still sleeps."""
-    client = site.registered("--list-calls", str(ALLOWED))
-    with site.served(), site.running(GET_FOLLOWING, client) as child:
+    client = tls_service.registered("--list-calls", str(ALLOWED))
+    with tls_service.served(), tls_service.running(GET_FOLLOWING, client) as child:
         child.wait_for(lambda: bool(child.heard(SPENT)))
         with pytest.raises(subprocess.TimeoutExpired):
             child.process.wait(3)
 
-    assert [("token", 200, "ok"), *[("following", 200, "ok")] * ALLOWED, ("following", 429, SPENT)] == site.seen()
+    assert [
+        ("token", 200, "ok"),
+        *[("following", 200, "ok")] * ALLOWED,
+        ("following", 429, SPENT),
+    ] == tls_service.seen()
 
 
-def test_the_short_term_limit_says_how_long_to_wait(site: Site) -> None:
+def test_the_short_term_limit_says_how_long_to_wait(tls_service: TlsService) -> None:
     """Five calls a minute are answered, more get 429 with a Retry-After of 1 to 60, which `get_followers` ignores."""
-    client = site.registered("--rate", "5/60")
-    with site.served(), site.running(GET_FOLLOWERS, client) as child:
+    client = tls_service.registered("--rate", "5/60")
+    with tls_service.served(), tls_service.running(GET_FOLLOWERS, client) as child:
         child.wait_for(lambda: len(child.heard(TOO_FAST)) >= 100)
 
     answered, (code, _) = child.runs()
     assert (("ok", 5), TOO_FAST) == (answered, code)
     assert all(line["status"] == 429 and 1 <= int(line["wait"]) <= 60 for line in child.heard(TOO_FAST))
-    assert (5, 5 * PAGE) == site.used(client)
+    assert (5, 5 * PAGE) == tls_service.used(client)
 
 
 def given_up(child: Child, code: str) -> None:
@@ -317,34 +321,38 @@ def given_up(child: Child, code: str) -> None:
     assert f"API call error: {code}: " in child.errors.read_text()
 
 
-def test_tiktoks_wrapper_gives_up_when_the_quota_is_spent(site: Site) -> None:
+def test_tiktoks_wrapper_gives_up_when_the_quota_is_spent(tls_service: TlsService) -> None:
     """Its second list ends with one refused request, and the pages of it are lost."""
-    client = site.registered("--list-calls", str(PAGES + 2))
-    with site.served(), site.running(WRAPPER, client) as child:
+    client = tls_service.registered("--list-calls", str(PAGES + 2))
+    with tls_service.served(), tls_service.running(WRAPPER, client) as child:
         given_up(child, SPENT)
 
-    assert [("token", 200, "ok"), *[("following", 200, "ok")] * (PAGES + 2), ("following", 429, SPENT)] == site.seen()
+    assert [
+        ("token", 200, "ok"),
+        *[("following", 200, "ok")] * (PAGES + 2),
+        ("following", 429, SPENT),
+    ] == tls_service.seen()
 
 
-def test_tiktoks_wrapper_gives_up_when_suspended(site: Site) -> None:
+def test_tiktoks_wrapper_gives_up_when_suspended(tls_service: TlsService) -> None:
     """Suspended, it makes one request that is refused, and fetches no other token."""
-    client = site.registered()
-    with site.served(), site.running(WRAPPER, client) as child:
+    client = tls_service.registered()
+    with tls_service.served(), tls_service.running(WRAPPER, client) as child:
         child.wait_for(lambda: bool(child.said("rows")))
-        retinue("client", "suspend", client.key, "--store", site.store)
+        retinue("client", "suspend", client.key, "--store", tls_service.store)
         given_up(child, KEPT_OUT)
 
-    token, *pages, last = site.seen()
+    token, *pages, last = tls_service.seen()
     assert (("token", 200, "ok"), ("following", 401, KEPT_OUT)) == (token, last)
     assert {("following", 200, "ok")} == set(pages)
 
 
 @pytest.mark.parametrize(("script", "words"), [(GET_FOLLOWERS, NO_TOKEN), (WRAPPER, HTTP_401)], ids=["RTP", "wrapper"])
-def test_a_wrong_secret_ends_either_client(site: Site, script: str, words: str) -> None:
+def test_a_wrong_secret_ends_either_client(tls_service: TlsService, script: str, words: str) -> None:
     """Both raise at the one token request that they make, ResearchTikPy with our words, the wrapper with the status."""
-    client = site.registered()
-    with site.served(), site.running(script, Client(client.key, "wrong")) as child:
+    client = tls_service.registered()
+    with tls_service.served(), tls_service.running(script, Client(client.key, "wrong")) as child:
         assert 1 == child.ended()
 
     assert child.errors.read_text().splitlines()[-1].startswith(words)
-    assert [("token", 401, "invalid_client")] == site.seen()
+    assert [("token", 401, "invalid_client")] == tls_service.seen()

@@ -162,7 +162,7 @@ def test_groups_of_any_mixture_equal_single_ones(
             method, more = ("apply", (NOW,)) if kind == "events" else ("add_follows", ())
             assert slow.do(method, batch, *more) == quick.do(method, batch, *more)
             while random.random() < 0.5:
-                slow.do("tidy"), quick.do("tidy")
+                slow.do("run_maintenance"), quick.do("run_maintenance")
         names = folded_names(accounts)
         found, problems = slow.close(names)
         assert quick.close(names) == (found, problems)

@@ -23,7 +23,7 @@ STATUS = re.compile(rb"HTTP/1\.1 (\d{3}) ")
 
 
 @pytest.fixture(scope="module")
-def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Server, str]]:
+def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Server, str]]:
     """A server with one worker on an empty store, and a token."""
     store: Path = tmp_path_factory.mktemp("heads") / "graph.db"
     open_store(str(store)).create()
@@ -68,12 +68,12 @@ def is_refusal(received: bytes) -> bool:
 
 @pytest.mark.parametrize("target", [FOLLOWING, FOLLOWERS, INFO, TOKEN, "/nowhere"])
 @pytest.mark.parametrize("in_target", [True, False])
-def test_the_limit_of_a_head_is_exact(site: tuple[Server, str], target: str, *, in_target: bool) -> None:
+def test_the_limit_of_a_head_is_exact(served: tuple[Server, str], target: str, *, in_target: bool) -> None:
     """A head of the greatest length is answered as usual and the connection stays; one byte more is too much."""
     fits = with_head_of(MAX_HEAD_BYTES, target, in_target=in_target)
     too_long = with_head_of(MAX_HEAD_BYTES + 1, target, in_target=in_target)
     for pieces in ([fits, too_long], [fits[:-9], fits[-9:], too_long[:-9], too_long[-9:]], [fits + too_long]):
-        with connected(site[0]) as connection:
+        with connected(served[0]) as connection:
             for piece in pieces:
                 connection.sendall(piece)
             first, second = rest_of(connection).split(b"HTTP/1.1 ")[1:]
@@ -94,12 +94,14 @@ def test_the_limit_of_a_head_is_exact(site: tuple[Server, str], target: str, *, 
     ],
 )
 @pytest.mark.parametrize("is_first", [True, False])
-def test_an_endless_head_is_refused(site: tuple[Server, str], start: bytes, filling: bytes, *, is_first: bool) -> None:
+def test_an_endless_head_is_refused(
+    served: tuple[Server, str], start: bytes, filling: bytes, *, is_first: bool
+) -> None:
     """As soon as it is too long, wherever it does not end; also on a connection that has been used."""
     piece = filling * (1000 // len(filling))
-    with connected(site[0]) as connection:
+    with connected(served[0]) as connection:
         if not is_first:
-            connection.sendall(ordinary(site[1]))
+            connection.sendall(ordinary(served[1]))
             answer = b""
             while not answer.endswith(b'"}}'):
                 answer += connection.recv(65536)
@@ -111,36 +113,36 @@ def test_an_endless_head_is_refused(site: tuple[Server, str], start: bytes, fill
         assert is_refusal(rest_of(connection))
 
 
-def test_a_client_still_sending_gets_the_refusal(site: tuple[Server, str]) -> None:
+def test_a_client_still_sending_gets_the_refusal(served: tuple[Server, str]) -> None:
     """The answer is not lost because more was on its way."""
     for _ in range(10):
-        with connected(site[0]) as connection:
+        with connected(served[0]) as connection:
             connection.sendall(b"POST / HTTP/1.1\r\nX: " + b"x" * 3_000_000)
 
             assert is_refusal(rest_of(connection))
 
 
-def test_requests_before_a_long_head_are_answered(site: tuple[Server, str]) -> None:
+def test_requests_before_a_long_head_are_answered(served: tuple[Server, str]) -> None:
     """Requests before a long head are answered, in one packet with it or in others; later ones are not."""
     form = b"POST /v2/oauth/token/ HTTP/1.1\r\nContent-Length: 0\r\n\r\n"
-    before = [ordinary(site[1]), form, form, ordinary(site[1])]
+    before = [ordinary(served[1]), form, form, ordinary(served[1])]
     for end in (with_head_of(MAX_HEAD_BYTES + 1, FOLLOWING) + form, b"POST / HTTP/1.1\r\nX: " + b"x" * MAX_HEAD_BYTES):
         for pieces in ([b"".join(before) + end], [*before, end]):
-            with connected(site[0]) as connection:
+            with connected(served[0]) as connection:
                 for piece in pieces:
                     connection.sendall(piece)
 
                 assert [b"400"] * 4 + [b"431"] == STATUS.findall(rest_of(connection))
 
 
-def test_many_heads_and_long_bodies_do_not_count_as_one_head(site: tuple[Server, str]) -> None:
+def test_many_heads_and_long_bodies_do_not_count_as_one_head(served: tuple[Server, str]) -> None:
     """The limit is for each head alone, however much comes in one packet."""
-    long = ordinary(site[1], b'{"username":"p"}' + b" " * 60_000)
+    long = ordinary(served[1], b'{"username":"p"}' + b" " * 60_000)
     chunks = b"1\r\n \r\n" * 9000
-    chunked = f"POST {FOLLOWING} HTTP/1.1\r\nAuthorization: Bearer {site[1]}\r\nTransfer-Encoding: chunked\r\n\r\n"
-    sent = ordinary(site[1]) * 400 + (long + chunked.encode() + chunks + b"0\r\n\r\n") * 5
+    chunked = f"POST {FOLLOWING} HTTP/1.1\r\nAuthorization: Bearer {served[1]}\r\nTransfer-Encoding: chunked\r\n\r\n"
+    sent = ordinary(served[1]) * 400 + (long + chunked.encode() + chunks + b"0\r\n\r\n") * 5
     for size in (len(sent), 50_000, 3_000):
-        with connected(site[0]) as connection:
+        with connected(served[0]) as connection:
             for start in range(0, len(sent), size):
                 connection.sendall(sent[start : start + size])
             connection.sendall(with_head_of(200, FOLLOWING).replace(b"keep-alive", b"close"))
@@ -149,26 +151,26 @@ def test_many_heads_and_long_bodies_do_not_count_as_one_head(site: tuple[Server,
         assert [b"400"] * 410 + [b"401"] == statuses
 
 
-def test_memory_stays_bounded(site: tuple[Server, str]) -> None:
+def test_memory_stays_bounded(served: tuple[Server, str]) -> None:
     """However much is sent where the head should end, or behind the body, hardly any of it is kept."""
     chunked = b"POST %b HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n1\r\n \r\n0\r\n" % FOLLOWING.encode()
-    starts = [b"POST / HTTP/1.1\r\nX: ", b"POST /", ordinary(site[1]) + b"POST /", chunked + b"X: "]
-    before = site[0].worker_memory()
+    starts = [b"POST / HTTP/1.1\r\nX: ", b"POST /", ordinary(served[1]) + b"POST /", chunked + b"X: "]
+    before = served[0].worker_memory()
     for start in starts * 3:
-        with connected(site[0]) as connection, suppress(ConnectionError):
+        with connected(served[0]) as connection, suppress(ConnectionError):
             connection.sendall(start)
             for _ in range(50):
                 connection.sendall(b"x" * 1_000_000)
 
-    assert site[0].worker_memory() - before < 20_000_000
+    assert served[0].worker_memory() - before < 20_000_000
 
 
-def test_bytes_behind_the_body_are_not_headers(site: tuple[Server, str]) -> None:
+def test_bytes_behind_the_body_are_not_headers(served: tuple[Server, str]) -> None:
     """A token in a trailer is none."""
     for target in (FOLLOWING, TOKEN):
         head = f"POST {target} HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n2\r\n{{}}\r\n0\r\n"
-        with connected(site[0]) as connection:
-            connection.sendall(f"{head}Authorization: Bearer {site[1]}\r\nConnection: close\r\n\r\n".encode())
+        with connected(served[0]) as connection:
+            connection.sendall(f"{head}Authorization: Bearer {served[1]}\r\nConnection: close\r\n\r\n".encode())
             status = STATUS.findall(connection.recv(65536))
 
         assert [b"401" if target == FOLLOWING else b"400"] == status

@@ -9,7 +9,7 @@ import pytest
 
 from retinue.model import ErasureEvent, FollowEvent
 from retinue.store.cassandra.lease import LEASE_SECONDS
-from retinue.store.cassandra.scanning import scan
+from retinue.store.cassandra.table_scan import scan
 from retinue.store.cassandra.writer import CassandraGraphWriter
 from retinue.store.contract import Verdict
 from support.backends import backoff_on
@@ -45,7 +45,7 @@ def test_a_hub_can_be_erased(cluster_store: ClusterStore) -> None:
 
     forgetful(cluster_store)
     run(cluster_store.writer.apply([ErasureEvent("hub", NOW)], NOW))
-    while run(cluster_store.writer.tidy()):
+    while run(cluster_store.writer.run_maintenance()):
         pass
     assert cluster_store.backend.problems() == []
     assert [] == list(scan(cluster_store.session, "follower", "pair", "follower"))
@@ -60,7 +60,7 @@ def test_an_account_with_many_follows_of_few_others_can_be_erased(cluster_store:
 
     forgetful(cluster_store)
     run(cluster_store.writer.apply([ErasureEvent("bot", NOW)], NOW))
-    while run(cluster_store.writer.tidy()):
+    while run(cluster_store.writer.run_maintenance()):
         pass
     assert cluster_store.backend.problems() == []
 

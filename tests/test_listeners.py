@@ -28,7 +28,7 @@ STATUS = re.compile(rb"HTTP/1\.1 (\d{3}) ")
 LOG_ID = re.compile(rb"x-tt-logid: (\S+)")
 
 
-class Site(Struct):
+class Listeners(Struct):
     """One address of each kind of listener, and the server whose management listener it is."""
 
     urls: dict[str, str]
@@ -42,7 +42,7 @@ class Site(Struct):
 
 
 @pytest.fixture(scope="module")
-def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
+def listeners(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Listeners]:
     """A server, a sandbox, and a server inside the test's own process."""
     folder = tmp_path_factory.mktemp("listeners")
     stores = [folder / f"{name}.db" for name in ("graph", "sandbox")]
@@ -57,7 +57,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
             "management": server.management_url,
             "fixture": local.url,
         }
-        yield Site(urls, server, stores[0])
+        yield Listeners(urls, server, stores[0])
 
 
 def error_of(received: bytes) -> tuple[int, str, str]:
@@ -75,9 +75,9 @@ def error_of(received: bytes) -> tuple[int, str, str]:
     "sent",
     [b"nonsense\r\n\r\n", b"\0", b"CONNECT x:1 HTTP/1.1\r\n\r\n", b"POST / HTTP/1.1\r\nContent-Length: x\r\n\r\n"],
 )
-def test_bytes_that_are_not_http_are_refused_in_json(site: Site, listener: str, sent: bytes) -> None:
+def test_bytes_that_are_not_http_are_refused_in_json(listeners: Listeners, listener: str, sent: bytes) -> None:
     """With a log_id, on every listener."""
-    with site.connect(listener) as connection:
+    with listeners.connect(listener) as connection:
         connection.sendall(sent)
 
         assert (400, "invalid_params", "The bytes received are not a valid HTTP request.") == error_of(
@@ -87,9 +87,9 @@ def test_bytes_that_are_not_http_are_refused_in_json(site: Site, listener: str, 
 
 @pytest.mark.parametrize("listener", LISTENERS)
 @pytest.mark.parametrize("start", [b"nonsense\r\n\r\n", b"POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\nx\r\n"])
-def test_the_refusal_arrives_while_the_client_is_sending(site: Site, listener: str, start: bytes) -> None:
+def test_the_refusal_arrives_while_the_client_is_sending(listeners: Listeners, listener: str, start: bytes) -> None:
     """A connection that is closed while the client sends would be reset, and the answer be lost."""
-    with site.connect(listener) as connection:
+    with listeners.connect(listener) as connection:
         connection.sendall(start + b"x" * 3_000_000)
         received = rest_of(connection)
 
@@ -100,12 +100,12 @@ def test_the_refusal_arrives_while_the_client_is_sending(site: Site, listener: s
 
 @pytest.mark.parametrize("listener", LISTENERS)
 @pytest.mark.parametrize("end", [b"nonsense\r\n\r\n", b"POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\nx\r\n"])
-def test_requests_before_bytes_that_are_not_http_are_answered(site: Site, listener: str, end: bytes) -> None:
+def test_requests_before_bytes_that_are_not_http_are_answered(listeners: Listeners, listener: str, end: bytes) -> None:
     """In order, those that wait behind a slow one too; then comes the refusal."""
     form = b"client_key=x&client_secret=y&grant_type=client_credentials"
     slow = b"POST %b HTTP/1.1\r\nContent-Length: %d\r\n\r\n%b" % (TOKEN.encode(), len(form), form)
     quick = b"POST /nowhere HTTP/1.1\r\nContent-Length: 2\r\n\r\n{}"
-    with site.connect(listener) as connection:
+    with listeners.connect(listener) as connection:
         connection.sendall(slow + quick + slow + end)
         statuses = STATUS.findall(rest_of(connection))
 
@@ -115,38 +115,40 @@ def test_requests_before_bytes_that_are_not_http_are_answered(site: Site, listen
 
 @pytest.mark.parametrize("listener", LISTENERS)
 @pytest.mark.parametrize("start", [b"POST / HTTP/1.1\r\nX: ", b"POST /", b"POST / HTTP/1.1\r\n"])
-def test_a_head_that_never_ends_is_refused(site: Site, listener: str, start: bytes) -> None:
+def test_a_head_that_never_ends_is_refused(listeners: Listeners, listener: str, start: bytes) -> None:
     """As soon as it is too long, and the refusal is read although more is on its way."""
-    with site.connect(listener) as connection:
+    with listeners.connect(listener) as connection:
         connection.sendall(start + b"x" * 3_000_000)
 
         assert (431, "invalid_params", f"head: longer than {MAX_HEAD_BYTES} bytes") == error_of(rest_of(connection))
 
 
-def test_a_head_that_never_ends_costs_no_memory(site: Site) -> None:
+def test_a_head_that_never_ends_costs_no_memory(listeners: Listeners) -> None:
     """The coordinator drops what it does not read."""
-    before = site.server.memory()
+    before = listeners.server.memory()
     for _ in range(3):
-        with site.connect("management") as connection, suppress(ConnectionError):
+        with listeners.connect("management") as connection, suppress(ConnectionError):
             connection.sendall(b"POST /events HTTP/1.1\r\nX: ")
             for _ in range(50):
                 connection.sendall(b"x" * 1_000_000)
 
-    assert site.server.memory() - before < 30_000_000
+    assert listeners.server.memory() - before < 30_000_000
 
 
 @pytest.mark.parametrize("listener", LISTENERS)
 @pytest.mark.parametrize("is_chunked", [True, False])
-def test_a_body_that_is_too_long_is_refused_without_a_reset(site: Site, listener: str, *, is_chunked: bool) -> None:
+def test_a_body_that_is_too_long_is_refused_without_a_reset(
+    listeners: Listeners, listener: str, *, is_chunked: bool
+) -> None:
     """The client sends all of it before it reads, and still reads a whole answer; then the connection goes on."""
     limit = MAX_EVENTS_BYTES if listener == "management" else MAX_BODY_BYTES
     target = "/events" if listener == "management" else TOKEN
     body = b" " * (limit + 1)
     length = b"Transfer-Encoding: chunked" if is_chunked else b"Content-Length: %d" % len(body)
-    token = site.store.with_suffix(".management-token").read_bytes().strip()
+    token = listeners.store.with_suffix(".management-token").read_bytes().strip()
     head = b"POST %b HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer %b\r\n%b\r\n\r\n"
     last = b"POST /nowhere HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
-    with site.connect(listener) as connection:
+    with listeners.connect(listener) as connection:
         connection.sendall(head % (target.encode(), token, length))
         connection.sendall(b"%x\r\n%b\r\n0\r\n\r\n" % (len(body), body) if is_chunked else body)
         connection.sendall(last)
@@ -158,11 +160,11 @@ def test_a_body_that_is_too_long_is_refused_without_a_reset(site: Site, listener
 
 @pytest.mark.parametrize("listener", LISTENERS)
 @pytest.mark.parametrize("name", ["Host", "Authorization"])
-def test_a_repeated_header_is_refused(site: Site, listener: str, name: str) -> None:
+def test_a_repeated_header_is_refused(listeners: Listeners, listener: str, name: str) -> None:
     """A proxy may have read the other value; the refusal names the header."""
     for target in ("/nowhere", TOKEN, FOLLOWING, "/events", "/health"):
         head = f"POST {target} HTTP/1.1\r\n{name}: localhost\r\nX: y\r\n{name.lower()}: localhost\r\n"
-        with site.connect(listener) as connection:
+        with listeners.connect(listener) as connection:
             connection.sendall(f"{head}Connection: close\r\nContent-Length: 2\r\n\r\n{{}}".encode())
             received = rest_of(connection)
 
@@ -178,19 +180,19 @@ def test_a_repeated_header_is_refused(site: Site, listener: str, name: str) -> N
 
 
 @pytest.mark.parametrize("listener", LISTENERS)
-def test_an_options_request_for_the_whole_server_is_answered(site: Site, listener: str) -> None:
+def test_an_options_request_for_the_whole_server_is_answered(listeners: Listeners, listener: str) -> None:
     """`OPTIONS *` asks for no path."""
-    with site.connect(listener) as connection:
+    with listeners.connect(listener) as connection:
         connection.sendall(b"OPTIONS * HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
 
         assert (404, "unsupported_path") == error_of(rest_of(connection))[:2]
 
 
-def test_a_slow_client_is_cut_off(site: Site) -> None:
+def test_a_slow_client_is_cut_off(listeners: Listeners) -> None:
     """Half a head, half a body, or nothing, on any listener: the connection ends when the time for it is over."""
     body = b"POST /nowhere HTTP/1.1\r\nHost: localhost\r\nContent-Length: 9\r\n\r\nhalf"
     with ExitStack() as opened:
-        connections = [opened.enter_context(site.connect(listener)) for listener in LISTENERS for _ in range(3)]
+        connections = [opened.enter_context(listeners.connect(listener)) for listener in LISTENERS for _ in range(3)]
         for connection, sent in zip(connections, (b"", b"POST / HTTP/1.1\r\nX: half", body) * 4, strict=True):
             connection.settimeout(120)
             connection.sendall(sent)
@@ -198,13 +200,13 @@ def test_a_slow_client_is_cut_off(site: Site) -> None:
         assert [[], [], [b"404"]] * 4 == [STATUS.findall(rest_of(connection)) for connection in connections]
 
 
-def test_a_flooded_management_port_does_not_starve_others(site: Site) -> None:
+def test_a_flooded_management_port_does_not_starve_others(listeners: Listeners) -> None:
     """Idle connections and endless heads on it: health, the audit log and the public port go on."""
     stop = threading.Event()
 
     def flood() -> None:
         while not stop.is_set():
-            with site.connect("management") as connection, suppress(ConnectionError):
+            with listeners.connect("management") as connection, suppress(ConnectionError):
                 connection.sendall(b"POST /events HTTP/1.1\r\nX: ")
                 while not stop.is_set():
                     connection.sendall(b"x" * 1_000_000)
@@ -212,12 +214,12 @@ def test_a_flooded_management_port_does_not_starve_others(site: Site) -> None:
     floods = [threading.Thread(target=flood) for _ in range(4)]
     with ExitStack() as idle:
         for _ in range(330):
-            idle.enter_context(site.connect("management"))
+            idle.enter_context(listeners.connect("management"))
         for thread in floods:
             thread.start()
         try:
-            health = [status_of(site.urls["management"], "GET", "/health") for _ in range(5)]
-            public = [status_of(site.urls["public"], "POST", "/nowhere") for _ in range(300)]
+            health = [status_of(listeners.urls["management"], "GET", "/health") for _ in range(5)]
+            public = [status_of(listeners.urls["public"], "POST", "/nowhere") for _ in range(300)]
         finally:
             stop.set()
             for thread in floods:

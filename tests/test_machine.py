@@ -144,11 +144,11 @@ class Story(RuleBasedStateMachine):
         self.both("apply", [ErasureEvent(key, self.now - is_late)], self.now)
 
     @rule()
-    def tidy(self) -> None:
+    def run_maintenance(self) -> None:
         """Some background work; all of it where it gives back seconds, which the model does at once."""
-        is_more = run(self.writer.tidy())
+        is_more = run(self.writer.run_maintenance())
         while is_more and self.model.has_ghosts():
-            is_more = run(self.writer.tidy())
+            is_more = run(self.writer.run_maintenance())
         self.forget_the_erased()
 
     @precondition(lambda self: self.turn % 8 == 0)
@@ -223,7 +223,7 @@ class Story(RuleBasedStateMachine):
 
     def forget_the_erased(self) -> None:
         """When the store is tidy nothing is left of them, not even an id."""
-        run(self.model.tidy())
+        run(self.model.run_maintenance())
         self.ids = {one: other for one, other in self.ids.items() if one in self.model.people}
 
     async def compare(self) -> None:
@@ -296,7 +296,7 @@ def told_to_a_store(
     run(writer.add_accounts(imported, 1))
     for batch in batches:
         run(writer.apply(batch, NOW))
-        while is_tidied and run(writer.tidy()):
+        while is_tidied and run(writer.run_maintenance()):
             pass
     graph = backend.open_graph(clock)
     yield graph

@@ -57,7 +57,7 @@ def application_of(service: Service, metrics: Callable[[], bytes] = no_metrics) 
     async def ready() -> str:
         return ""
 
-    house = Management(
+    management = Management(
         service.store,
         ManagementToken(GOOD.encode()),
         service.clients,
@@ -71,7 +71,7 @@ def application_of(service: Service, metrics: Callable[[], bytes] = no_metrics) 
         Hosts(["proxy.example"]),
         SharedFaults(memoryview(bytearray(SHARED_BYTES))),
     )
-    return management_application(house, client_routes(house))
+    return management_application(management, client_routes(management))
 
 
 @pytest.fixture

@@ -28,7 +28,7 @@ from support.waiting import waiting_for
 
 ROWS = 3_000  # several pages
 
-# Each command, with words that make it print. The values of a `Site` fill the gaps.
+# Each command, with words that make it print. The values of the fixture fill the gaps.
 PRINTING = {
     "import": "import {csv} --store {store}",
     "export": "export {folder}/exported --store {store}",
@@ -93,7 +93,7 @@ def collections(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Collection
 
 
 @pytest.fixture
-def site(tmp_path: Path, store_path: Path, collections: Collections) -> dict[str, Any]:
+def values(tmp_path: Path, store_path: Path, collections: Collections) -> dict[str, Any]:
     """A store with a list, a client and a record; files to read; values for the gaps in commands."""
     store = str(store_path)
     open_store(store).create()
@@ -126,9 +126,9 @@ async def _fill(store: str) -> None:
         await writer.add_follows([FollowRecord("hub", f"u{n}", 1_600_000_000 + n, 1_700_000_000) for n in range(ROWS)])
 
 
-def command_of(words: str, site: dict[str, Any]) -> list[str]:
+def command_of(words: str, values: dict[str, Any]) -> list[str]:
     """A command with its gaps filled."""
-    return [sys.executable, "-m", "retinue", *words.format_map(site).split()]
+    return [sys.executable, "-m", "retinue", *words.format_map(values).split()]
 
 
 def names_in(command: Any, words: Sequence[str] = ()) -> Iterator[str]:
@@ -145,19 +145,19 @@ def test_every_command_has_an_output_test() -> None:
 
 
 @pytest.mark.parametrize("words", PRINTING.values(), ids=PRINTING)
-def test_a_full_disk_fails_every_command(site: dict[str, Any], words: str) -> None:
+def test_a_full_disk_fails_every_command(values: dict[str, Any], words: str) -> None:
     """Exit code 2 and one line."""
     with Path("/dev/full").open("wb") as full:
-        done = ended(command_of(words, site), stdout=full)
+        done = ended(command_of(words, values), stdout=full)
 
     assert (2, 1) == (done.returncode, done.stderr.count("\n")), done.stderr
     assert done.stderr.startswith("retinue: standard output cannot be written: No space left on device")
 
 
 @pytest.mark.parametrize("words", KINDS.values(), ids=KINDS)
-def test_closed_output_fails_commands(site: dict[str, Any], words: str) -> None:
+def test_closed_output_fails_commands(values: dict[str, Any], words: str) -> None:
     """Exit code 2 and one line, also if another file could get the descriptor of the output."""
-    done = ended(["bash", "-c", '"$@" >&-', "-", *command_of(words, site)])
+    done = ended(["bash", "-c", '"$@" >&-', "-", *command_of(words, values)])
 
     assert (2, 1) == (done.returncode, done.stderr.count("\n")), done.stderr
     assert done.stderr.startswith("retinue: standard output cannot be written: it is closed")
@@ -178,7 +178,7 @@ def test_a_server_starts_without_its_greeting(store_path: Path, output: str) -> 
 
 
 @pytest.mark.parametrize("errors", ["2>&-", "2>/dev/full"])
-def test_unprintable_errors_change_no_exit_code(site: dict[str, Any], errors: str) -> None:
+def test_unprintable_errors_change_no_exit_code(values: dict[str, Any], errors: str) -> None:
     """2 for what is not there, 1 for a list that is not shown, 0 for what goes well."""
     for code, words in (
         (2, "check --store {folder}/nowhere.db"),
@@ -186,24 +186,24 @@ def test_unprintable_errors_change_no_exit_code(site: dict[str, Any], errors: st
         (0, "apply {events} --store {folder}/new.db"),
         (127, "run --best-effort no-such-command"),
     ):
-        done = ended(["bash", "-c", f'"$@" {errors}', "-", *command_of(words, site)])
+        done = ended(["bash", "-c", f'"$@" {errors}', "-", *command_of(words, values)])
         assert (code, "") == (done.returncode, done.stderr)
 
 
 @pytest.mark.parametrize("words", [*KINDS.values(), *map(PRINTING.get, CHANGING)], ids=[*KINDS, *CHANGING])
-def test_a_closed_reader_ends_commands_quietly(site: dict[str, Any], words: str) -> None:
+def test_a_closed_reader_ends_commands_quietly(values: dict[str, Any], words: str) -> None:
     """As if by SIGPIPE; commands that changed something for good say so."""
     reading, writing = os.pipe()
     os.close(reading)
     with os.fdopen(writing, "wb") as pipe:
-        done = ended(command_of(words, site), stdout=pipe)
+        done = ended(command_of(words, values), stdout=pipe)
 
     changed = words in map(PRINTING.get, CHANGING)
     assert ((2, 1) if changed else (141, 0)) == (done.returncode, done.stderr.count("\n")), done.stderr
 
 
 @pytest.mark.parametrize("words", PRINTING.values(), ids=PRINTING)
-def test_a_slow_pipe_that_does_not_block_gets_every_byte(site: dict[str, Any], words: str) -> None:
+def test_a_slow_pipe_that_does_not_block_gets_every_byte(values: dict[str, Any], words: str) -> None:
     """The pipe is full when the command begins, and is only read when it waits for that."""
     reading, writing = os.pipe()
     os.set_blocking(writing, False)
@@ -212,7 +212,7 @@ def test_a_slow_pipe_that_does_not_block_gets_every_byte(site: dict[str, Any], w
     with (
         os.fdopen(reading, "rb") as pipe,
         subprocess.Popen(
-            command_of(words, site), stdout=writing, stderr=subprocess.PIPE, text=True, env=environment
+            command_of(words, values), stdout=writing, stderr=subprocess.PIPE, text=True, env=environment
         ) as process,
     ):
         os.close(writing)

@@ -85,7 +85,7 @@ class Twins:
         self.both("add_accounts", accounts, NOW)
         self.both("add_follows", follows)
         self.both("apply", unfollows, NOW)
-        while change.is_tidied and asyncio.run(self.writer.tidy()):
+        while change.is_tidied and asyncio.run(self.writer.run_maintenance()):
             pass
         self.clock.advance(1)
 

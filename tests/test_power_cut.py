@@ -83,7 +83,7 @@ def applied(world: World) -> None:
     world.follow(*((f"a{n}", f"b{n}") for n in range(30)))
     with closing(open_store(world.store).writer(world.clock)) as other:  # the log stays
         world.follow(*((f"a{n}", f"b{n}") for n in range(10)), is_follow=False, at=NOW + 1)
-        asyncio.run(other.tidy())
+        asyncio.run(other.run_maintenance())
         world.follow(*((f"a{n}", f"c{n}") for n in range(10)))
         asyncio.run(other.settle())  # a checkpoint: the log begins again
         world.follow(*((f"a{n}", f"d{n}") for n in range(20)))

@@ -16,7 +16,7 @@ PAGES = 3_000  # of a test, about
 
 
 @pytest.fixture(scope="module")
-def site(network: Network, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, str]]:
+def served(network: Network, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, str]]:
     """Base URL and token of a server on a network; the store is checked at the end."""
     store = network.imported(tmp_path_factory.mktemp("network"))
     with running_server(store) as server:
@@ -35,13 +35,13 @@ def some_lists(lists: walk.Lists, max_count: int, chance: random.Random) -> walk
 
 
 @pytest.mark.parametrize("max_count", walk.MAX_COUNTS)
-def test_every_list_is_exact(site: tuple[str, str], network: Network, max_count: int, chance: random.Random) -> None:
+def test_every_list_is_exact(served: tuple[str, str], network: Network, max_count: int, chance: random.Random) -> None:
     """Each follow of the file exactly once, in the file's order, names intact, for every page size.
 
     With large pages all lists are read, with small ones some; `make long PROOF=walk` reads all.
     """
     lists = some_lists(network.following, max_count, chance)
-    figures = walk.walk_lists(*site, lists, max_count)
+    figures = walk.walk_lists(*served, lists, max_count)
 
     assert () == figures.differences
     assert (len(lists), sum(map(len, lists.values()))) == (figures.lists, figures.rows)
@@ -49,9 +49,9 @@ def test_every_list_is_exact(site: tuple[str, str], network: Network, max_count:
         assert (network.lists, network.rows) == (figures.lists, figures.rows)
 
 
-def test_every_follower_list_is_exact(site: tuple[str, str], network: Network) -> None:
+def test_every_follower_list_is_exact(served: tuple[str, str], network: Network) -> None:
     """Follows that share a second in the followee's list are there, each once, in the order of the file."""
-    figures = walk.walk_lists(*site, network.followers, 100, walk.View("followers"))
+    figures = walk.walk_lists(*served, network.followers, 100, walk.View("followers"))
 
     assert () == figures.differences
     assert len(network.followers) == figures.lists
@@ -67,13 +67,13 @@ def test_the_generated_network_has_all_hard_cases(network: Network) -> None:
     assert bool(hidden) is (network.folder != walk.DATA)
 
 
-def test_a_wrong_list_is_found(site: tuple[str, str], network: Network) -> None:
+def test_a_wrong_list_is_found(served: tuple[str, str], network: Network) -> None:
     """The comparison itself can fail: a changed, a missing and an added row are all reported."""
     lists = dict(list(network.following.items())[:3])
     (first, one), (second, two), (third, three) = lists.items()
     wrong = {first: [*one[:-1], ("x", "y")], second: two[:-1], third: [*three, ("x", "y")]}
 
-    assert 3 == len(walk.walk_lists(*site, wrong, 100).differences)
+    assert 3 == len(walk.walk_lists(*served, wrong, 100).differences)
 
 
 def test_the_walk_reads_existing_files_only(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

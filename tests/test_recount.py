@@ -175,7 +175,7 @@ class Log:
     def lose(self, since: int, time: int) -> None:
         """A record that says that others are lost."""
         lost = AuditRecord(
-            time=time, log_id="", endpoint="keeper", status=0, code="lost", microseconds=0, peer="", since=since
+            time=time, log_id="", endpoint="coordinator", status=0, code="lost", microseconds=0, peer="", since=since
         )
         line, link = line_of(msgspec.json.encode(lost), self._audit_log.written, SECRET, lost=3)
         (self.folder / f"{link.count - 2:015d}.000.jsonl").write_bytes(line)

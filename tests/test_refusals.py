@@ -224,7 +224,7 @@ def test_a_body_of_64_kib_is_the_longest(service: Service) -> None:
 
 
 @pytest.mark.parametrize(
-    ("visibility", "is_row", "hides_following", "hides_all"),
+    ("visibility", "is_visible", "hides_following", "hides_all"),
     [
         (Visibility.PUBLIC, True, None, None),
         (Visibility.FOLLOWING_HIDDEN, True, "username someone is private", None),
@@ -236,7 +236,7 @@ def test_visibility_decides_rows_and_responses(
     service: Service,
     clock: FrozenClock,
     visibility: Visibility,
-    is_row: bool,
+    is_visible: bool,
     hides_following: str | None,
     hides_all: str | None,
 ) -> None:
@@ -250,7 +250,7 @@ def test_visibility_decides_rows_and_responses(
 
     for as_of in (None, 1000000100):
         for path in (FOLLOWING, FOLLOWERS):
-            assert (["someone", "other"] if is_row else ["other"]) == names(service, path, "fan", as_of)
+            assert (["someone", "other"] if is_visible else ["other"]) == names(service, path, "fan", as_of)
         assert hides_following == answered(service, {"username": "someone", "as_of": as_of}, FOLLOWING)
         assert hides_all == answered(service, {"username": "someone", "as_of": as_of}, FOLLOWERS)
     assert hides_all == answered(service, {"username": "someone"}, COUNTS)

@@ -43,7 +43,7 @@ schema = schemathesis.openapi.from_dict(document())
 
 
 @pytest.fixture(scope="module")
-def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, str]]:
+def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, str]]:
     """Base URL and token of a running server with a list in its store."""
     store: Path = tmp_path_factory.mktemp("robust") / "graph.db"
     open_store(str(store)).create()
@@ -57,21 +57,21 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, str]]:
 
 @schema.include(path_regex="/research/").parametrize()
 @settings(max_examples=examples(150), suppress_health_check=list(HealthCheck))
-def test_responses_follow_the_openapi_document(case: "schemathesis.Case[Any]", site: tuple[str, str]) -> None:
+def test_responses_follow_the_openapi_document(case: "schemathesis.Case[Any]", served: tuple[str, str]) -> None:
     """Valid and invalid requests made of our own OpenAPI document get what the document says."""
-    require_as_documented(case, site)
+    require_as_documented(case, served)
 
 
 @schema.include(path_regex="/oauth/").parametrize()
 @settings(max_examples=examples(20), suppress_health_check=list(HealthCheck))
-def test_slow_failures_follow_the_openapi_document(case: "schemathesis.Case[Any]", site: tuple[str, str]) -> None:
+def test_slow_failures_follow_the_openapi_document(case: "schemathesis.Case[Any]", served: tuple[str, str]) -> None:
     """The same where an answer to a wrong secret takes its time."""
-    require_as_documented(case, site)
+    require_as_documented(case, served)
 
 
-def require_as_documented(case: "schemathesis.Case[Any]", site: tuple[str, str]) -> None:
+def require_as_documented(case: "schemathesis.Case[Any]", served: tuple[str, str]) -> None:
     """Send a request that schemathesis made; the answer must be one that the document has."""
-    base_url, token = site
+    base_url, token = served
     response = case.call(base_url=base_url, headers={"Authorization": f"Bearer {token}"})
 
     # A well-formed request may still name an unknown account; the document does not say which exist. Whether a
@@ -138,9 +138,9 @@ def answer(base_url: str, sent: bytes) -> tuple[int, dict[str, str], bytes] | No
 
 @settings(max_examples=examples(1200))
 @given(body=BODIES, path=st.sampled_from([*KEYS, TOKEN]))
-def test_any_body_is_answered_in_our_form(site: tuple[str, str], body: bytes, path: str) -> None:
+def test_any_body_is_answered_in_our_form(served: tuple[str, str], body: bytes, path: str) -> None:
     """With a good token and a right path, whatever the body: a page or a refusal, never a fault of ours."""
-    base_url, token = site
+    base_url, token = served
     head = f"POST {path} HTTP/1.1\r\nAuthorization: Bearer {token}\r\nContent-Length: {len(body)}\r\n\r\n"
 
     found = answer(base_url, head.encode() + body)
@@ -152,9 +152,9 @@ def test_any_body_is_answered_in_our_form(site: tuple[str, str], body: bytes, pa
 
 @settings(max_examples=examples(600))
 @given(query=st.text(st.characters(min_codepoint=33, max_codepoint=126, exclude_characters="#"), max_size=60))
-def test_any_query_string_is_answered_in_our_form(site: tuple[str, str], query: str) -> None:
+def test_any_query_string_is_answered_in_our_form(served: tuple[str, str], query: str) -> None:
     """Lists do not mind what it holds; profiles want their fields in it."""
-    base_url, token = site
+    base_url, token = served
     head = f"HTTP/1.1\r\nAuthorization: Bearer {token}\r\nContent-Length: 16\r\n\r\n"
     for path in (FOLLOWING, FOLLOWERS, INFO):
         found = answer(base_url, f"POST {path}?{query} {head}".encode() + b'{"username":"0"}')
@@ -173,10 +173,10 @@ def test_any_query_string_is_answered_in_our_form(site: tuple[str, str], query: 
     body=st.binary(max_size=50),
 )
 def test_any_bytes_are_answered_in_our_form(
-    site: tuple[str, str], method: bytes, path: bytes, headers: bytes, body: bytes
+    served: tuple[str, str], method: bytes, path: bytes, headers: bytes, body: bytes
 ) -> None:
     """Any bytes get JSON in our form, or a closed connection, and never a 500."""
-    found = answer(site[0], method + b" " + path + b" HTTP/1.1\r\n" + headers + b"\r\n" + body)
+    found = answer(served[0], method + b" " + path + b" HTTP/1.1\r\n" + headers + b"\r\n" + body)
 
     if found is not None:
         assert found[0] in {400, 401, 404, 405, 413}

@@ -398,7 +398,7 @@ def test_a_failed_start_says_why(graph: Path, tmp_path: Path, server: Server) ->
         (["--store", text], "not a Retinue follow graph"),
         (["--store", idle, "--workers", "0"], "--workers 0: expected 1 to 256"),
         (["--store", idle, "--max-connections", "0"], "--max-connections 0: expected 1 to 1000000"),
-        (["--store", idle, "--row-cache-mib", "-1"], "--row-cache-mib -1: expected 0 to 1048576"),
+        (["--store", idle, "--block-cache-mib", "-1"], "--block-cache-mib -1: expected 0 to 1048576"),
         (["--store", graph], f"{graph.with_suffix('.audit')}: another server writes this audit log; one server serves"),
         (["--store", graph, "--audit-folder", tmp_path / "there"], f"{graph}: another server serves this store"),
         (["--store", idle, "--audit-file-mib", "0"], "--audit-file-mib 0: expected 1 to"),

@@ -93,7 +93,7 @@ def are_written(store: Path, pages: int) -> bool:
     return pages_written(store) >= pages
 
 
-SLOW_KEEPER = """
+SLOW_COORDINATOR = """
 import sys, time
 if "retinue.serving.coordinator" in sys.orig_argv:
     time.sleep(2)
@@ -105,7 +105,7 @@ def test_a_stop_while_the_coordinator_starts_loses_no_record(
 ) -> None:
     """It may take longer to start than the server lives; then it takes the records and ends."""
     (tmp_path / "hook").mkdir()
-    (tmp_path / "hook" / "sitecustomize.py").write_text(SLOW_KEEPER)
+    (tmp_path / "hook" / "sitecustomize.py").write_text(SLOW_COORDINATOR)
     monkeypatch.setenv("PYTHONPATH", str(tmp_path / "hook"))
     with running_server(list_store) as server:
         assert 200 == posted(server, FOLLOWING, '{"username":"p"}', token_of(server, client))[0]

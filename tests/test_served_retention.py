@@ -10,7 +10,7 @@ from retinue.audit.log_files import files_of
 from retinue.audit.refusals import BURST
 from running import Client, running_server
 from support.commands import retinue
-from support.coordinators import House
+from support.coordinators import AuditedStore
 from support.frozen_clock import FrozenClock
 from support.management import asked
 from support.served import audit, metrics, posted, records, token_of
@@ -22,11 +22,11 @@ MIB = 1024 * 1024
 
 def test_a_server_with_a_clock_far_ahead_keeps_its_log(list_store: Path) -> None:
     """The log of years ago stays whole until an operator confirms the clock; then what was removed is told."""
-    house = House(list_store, FrozenClock())
+    audited = AuditedStore(list_store, FrozenClock())
     for _ in range(2):
-        house.take(200, 3, client="a")
-        house.clock.advance(2000)
-    assert house.finish()
+        audited.take(200, 3, client="a")
+        audited.clock.advance(2000)
+    assert audited.finish()
     folder = list_store.with_suffix(".audit")
 
     for _ in range(2):
@@ -70,11 +70,11 @@ def test_a_flood_without_a_token_leaves_few_log_lines(list_store: Path, client: 
 
 def test_a_log_near_its_bound_makes_the_server_unready(list_store: Path, client: Client) -> None:
     """It says so before requests are refused; at the bound nothing more is accepted over the management listener."""
-    house = House(list_store, FrozenClock())
+    audited = AuditedStore(list_store, FrozenClock())
     for _ in range(46):
-        house.take(200, 100, client="a")
-    assert house.finish()
-    size = sum(path.stat().st_size for path in files_of(house.folder))
+        audited.take(200, 100, client="a")
+    assert audited.finish()
+    size = sum(path.stat().st_size for path in files_of(audited.folder))
     assert 0.95 * MIB < size < MIB
     with running_server(list_store, "--audit-max-mib", "1") as server:
         status, _, answer = asked(server.management_url, "/ready", method="GET")

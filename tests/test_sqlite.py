@@ -14,11 +14,11 @@ from hypothesis import strategies as st
 from retinue import errors
 from retinue.model import AccountRecord, Direction, FollowRecord, PageRequest, Row
 from retinue.store.open import open_store
-from retinue.store.rules.seconds import Seconds
+from retinue.store.rules.slots import SlotAllocator
 from retinue.store.rules.values import Around
-from retinue.store.sqlite import files, graph, known, moving
-from retinue.store.sqlite.known import FORGET_ONE_BY_ONE, Known
-from retinue.store.sqlite.taken import SqliteTaken
+from retinue.store.sqlite import files, graph, relocations, row_cache
+from retinue.store.sqlite.row_cache import FORGET_ONE_BY_ONE, RowCache
+from retinue.store.sqlite.slot_runs import SqliteSlotRuns
 from retinue.store.sqlite.writer import SqliteGraphWriter
 from support.frozen_clock import FrozenClock, TickingClock
 from support.model_store import free_second
@@ -47,9 +47,9 @@ def test_a_page_is_one_range_of_one_index(graph_file: Path, direction: Direction
 @pytest.mark.parametrize(
     ("query", "plan"),
     [
-        (known.ACCOUNT, "SEARCH account USING INDEX sqlite_autoindex_account_2 (folded=?)"),
-        (known.CHANGED, "SEARCH account USING COVERING INDEX account_changed (revision>?)"),
-        (known.NEWEST_REVISION, "SEARCH account USING COVERING INDEX account_changed (revision>?)"),
+        (row_cache.ACCOUNT, "SEARCH account USING INDEX sqlite_autoindex_account_2 (folded=?)"),
+        (row_cache.CHANGED, "SEARCH account USING COVERING INDEX account_changed (revision>?)"),
+        (row_cache.NEWEST_REVISION, "SEARCH account USING COVERING INDEX account_changed (revision>?)"),
     ],
 )
 def test_lookups_use_their_index(graph_file: Path, query: str, plan: str) -> None:
@@ -59,7 +59,7 @@ def test_lookups_use_their_index(graph_file: Path, query: str, plan: str) -> Non
 
 @pytest.mark.parametrize(
     ("query", "moving"),
-    [(moving.NEXT, "SCAN moving"), (moving.LEAVING, "SCAN moving USING INDEX moving_merge")],
+    [(relocations.NEXT, "SCAN moving"), (relocations.ERASED_ACCOUNTS, "SCAN moving USING INDEX moving_merge")],
 )
 def test_relocations_are_checked_before_the_accounts(graph_file: Path, query: str, moving: str) -> None:
     """However many accounts there are, it takes as long as there are some on the move."""
@@ -74,12 +74,12 @@ def plan_of(graph_file: Path, query: str) -> list[str]:
     return steps
 
 
-class Standing:
-    """The slots of one list with their visibility: `Seconds` beside a plain dict."""
+class Slots:
+    """The slots of one list with their visibility: `SlotAllocator` beside a plain dict."""
 
     def __init__(self, connection: apsw.Connection) -> None:
         self.connection = connection
-        self.seconds = Seconds(SqliteTaken(connection, Direction.FOLLOWING), self.look)
+        self.allocator = SlotAllocator(SqliteSlotRuns(connection, Direction.FOLLOWING), self.look)
         self.seen: dict[int, bool] = {}
 
     def look(self, _owner: int, second: int) -> Around:
@@ -89,25 +89,25 @@ class Standing:
     def take(self, second: int, *, seen: bool) -> None:
         """Let something stand there, or nearby."""
         expected = free_second(self.seen, second)
-        place = self.seconds.seek(1, second, NOW)
-        assert place is not None
-        assert expected == place.second
-        self.seconds.occupy(1, place, seen=seen)
+        slot = self.allocator.find(1, second, NOW)
+        assert slot is not None
+        assert expected == slot.second
+        self.allocator.take(1, slot, visible=seen)
         self.seen[expected] = seen
 
     def change(self, second: int, *, gone: bool) -> None:
         """Let what stands there go away, or hide it, or show it."""
         if gone:
             del self.seen[second]
-            self.seconds.give_back(1, second)
+            self.allocator.release(1, second)
         elif self.seen[second]:
             self.seen[second] = False
-            self.seconds.hide(1, second)
+            self.allocator.hide(1, second)
         else:
             self.seen[second] = True
-            self.seconds.show(1, second)
+            self.allocator.show(1, second)
 
-    def stretches(self) -> list[tuple[int, int]]:
+    def runs(self) -> list[tuple[int, int]]:
         """Return the slots to store: runs of adjacent slots, and single hidden ones."""
         found: list[tuple[int, int]] = []
         for second in sorted(self.seen):
@@ -126,14 +126,14 @@ def test_free_slots_equal_those_found_one_by_one(steps: list[Step]) -> None:
     """Slot runs give the same slots as a walk along the list, and stay maximal."""
     with closing(apsw.Connection(":memory:")) as connection:
         connection.execute(Path(files.__file__).with_name("graph.sql").read_text())
-        standing = Standing(connection)
+        slots = Slots(connection)
         for is_taken, second, flag in steps:
             if is_taken:
-                standing.take(second, seen=flag)
-            elif second in standing.seen:
-                standing.change(second, gone=flag)
+                slots.take(second, seen=flag)
+            elif second in slots.seen:
+                slots.change(second, gone=flag)
             stored = connection.execute("SELECT first, last FROM following_taken ORDER BY first").fetchall()
-            assert standing.stretches() == stored
+            assert slots.runs() == stored
 
 
 def test_a_list_without_a_free_slot_rejects_follows(graph_file: Path) -> None:
@@ -244,20 +244,20 @@ def test_rows_that_change_often_use_bounded_memory(
     graph_file: Path, clock: FrozenClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Evicted rows make room: all rows are cached again after many changes."""
-    monkeypatch.setattr(known, "ROWS_PER_GENERATION", 5)
+    monkeypatch.setattr(row_cache, "ROWS_PER_GENERATION", 5)
     writer = SqliteGraphWriter(graph_file, clock)
     asyncio.run(writer.add_accounts([AccountRecord(f"n{n}") for n in range(4)], NOW))
     connection = files.open_for_reading(graph_file, files.GRAPH)
-    memory = Known(connection, clock, Row)
+    cache = RowCache(connection, clock, Row)
     ids = [row[0] for row in connection.execute("SELECT id FROM account")]
     for turn in range(20):
-        assert all(memory.load(account_id) for account_id in ids)
+        assert all(cache.load(account_id) for account_id in ids)
         asyncio.run(writer.add_accounts([AccountRecord("n0", display_name=f"name {turn}")], NOW + turn))
         clock.advance(1)
-        memory.refresh()
+        cache.refresh()
 
-    assert memory.keeps_all
-    assert 3 == sum(map(bool, memory.rows))
+    assert cache.is_complete
+    assert 3 == sum(map(bool, cache.rows))
     connection.close()
     writer.close()
 
@@ -266,17 +266,17 @@ def test_the_account_cache_is_bounded_and_correct(
     graph_file: Path, clock: FrozenClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The cache keeps a bounded number of accounts, and each account is found."""
-    monkeypatch.setattr(known, "ACCOUNTS", 5)
+    monkeypatch.setattr(row_cache, "ACCOUNTS", 5)
     with closing(SqliteGraphWriter(graph_file, clock)) as writer:
         asyncio.run(writer.add_accounts([AccountRecord(f"n{n}") for n in range(23)], NOW))
     with closing(files.open_for_reading(graph_file, files.GRAPH)) as connection:
-        memory = Known(connection, clock, Row)
+        cache = RowCache(connection, clock, Row)
         rows = connection.execute("SELECT folded, id FROM account").fetchall()
         sizes = []
         for _ in range(2):
             for name, number in rows:
-                found = memory.account(str(name))
-                sizes.append(len(memory._accounts))
+                found = cache.account(str(name))
+                sizes.append(len(cache._accounts))
                 assert found is not None
                 assert number == found.id
 
@@ -287,34 +287,34 @@ def test_the_row_cache_is_bounded_and_correct(
     graph_file: Path, clock: FrozenClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Two generations hold what is asked for; what was dropped is read again; changes are noticed in bulk too."""
-    monkeypatch.setattr(known, "ROWS_PER_GENERATION", 100)
+    monkeypatch.setattr(row_cache, "ROWS_PER_GENERATION", 100)
     count = FORGET_ONE_BY_ONE + 10
     writer = SqliteGraphWriter(graph_file, clock)
     records = [AccountRecord(f"n{n}", display_name="before") for n in range(count)]
     asyncio.run(writer.add_accounts(records, NOW))
     connection = files.open_for_reading(graph_file, files.GRAPH)
-    memory = Known(connection, clock, Row)
+    cache = RowCache(connection, clock, Row)
     ids = [row[0] for row in connection.execute("SELECT id FROM account")]
 
     for account_id in ids[:100]:
-        row = memory.load(account_id)
+        row = cache.load(account_id)
         assert row is not None
         assert row.display_name == "before"
-    rows = memory.rows
-    assert memory.load(ids[100]) is not None
-    assert [memory.load(ids[100])] == [row for row in rows if row]
-    assert memory.load(ids[0]) is not None
-    assert 2 == sum(map(bool, memory.rows))
-    before = memory.keeps_all
-    assert all(memory.load(account_id) for account_id in ids[:200])
-    assert (True, False) == (before, memory.keeps_all)
+    rows = cache.rows
+    assert cache.load(ids[100]) is not None
+    assert [cache.load(ids[100])] == [row for row in rows if row]
+    assert cache.load(ids[0]) is not None
+    assert 2 == sum(map(bool, cache.rows))
+    before = cache.is_complete
+    assert all(cache.load(account_id) for account_id in ids[:200])
+    assert (True, False) == (before, cache.is_complete)
 
     asyncio.run(writer.add_accounts([AccountRecord(f"n{n}", display_name="after") for n in range(count)], NOW + 1))
     clock.advance(1)
-    memory.refresh()
-    assert [] == memory.rows
-    assert (True, 1) == (memory.keeps_all, memory.epoch)
-    changed = memory.load(ids[0])
+    cache.refresh()
+    assert [] == cache.rows
+    assert (True, 1) == (cache.is_complete, cache.epoch)
+    changed = cache.load(ids[0])
     assert changed is not None
     assert changed.display_name == "after"
     connection.close()
@@ -326,7 +326,7 @@ def test_an_unknown_account_is_damage(graph_file: Path, clock: FrozenClock) -> N
     connection = files.open_for_reading(graph_file, files.GRAPH)
 
     with pytest.raises(errors.StoreUnavailable, match="table account, id 12345"):
-        Known(connection, clock, Row).load(12345)
+        RowCache(connection, clock, Row).load(12345)
     connection.close()
 
 
@@ -390,7 +390,7 @@ def test_a_store_is_not_made_over_something_else(tmp_path: Path) -> None:
     for path, words in (
         (text, "no SQLite file"),
         (foreign, "another program"),
-        (tmp_path / "no" / "x.db", "there is no folder"),
+        (tmp_path / "no" / "x.db", "does not exist"),
     ):
         with pytest.raises(errors.StoreError, match=words):
             open_store(str(path)).create()

@@ -29,7 +29,7 @@ def test_an_erased_account_is_in_no_list_or_count(store: OpenStore, is_tidied: b
 
     assert store.erase("c") == [A]
     if is_tidied:
-        store.tidy()
+        store.run_maintenance()
     assert not store.knows("c")
     assert run(store.graph.profile(erased)) is None
     assert (store.names("a"), store.positions("a")) == (["b", "d"], [300, 298])
@@ -48,7 +48,7 @@ def test_events_of_erased_accounts_are_refused(store: OpenStore, is_tidied: bool
     store.apply(said("17", 100, username="anna"), said("17", 200, username="annika"), followed("17", "b", 100))
     store.erase("17")
     if is_tidied:
-        store.tidy()
+        store.run_maintenance()
 
     assert store.apply(followed("17", "new", 300), followed("new", "17", 300), unfollowed("17", "b", 300)) == [E, E, E]
     assert store.apply(said("17", 300, username="new"), said("17", 300)) == [E, E]
@@ -105,7 +105,7 @@ def test_claims_of_an_erased_account_are_removed(store: OpenStore, is_erased_fir
 
     store.erase("18")
     assert store.names("fan") == ["anna"]
-    store.tidy()
+    store.run_maintenance()
     assert store.names("fan") == ["anna"]
 
 
@@ -129,7 +129,7 @@ def test_compacting_changes_no_list(store: OpenStore) -> None:
     before = store.names("a"), store.positions("a"), store.counts("a")
 
     run(store.writer.compact())
-    assert not run(store.writer.tidy())
+    assert not run(store.writer.run_maintenance())
     assert before == (store.names("a"), store.positions("a"), store.counts("a"))
     store.apply(followed("a", "f5", 300), said("f3", 300, visibility=PUBLIC))
     assert store.names("a") == [f"f{n}" for n in range(10) if n != 5]
@@ -139,7 +139,7 @@ def test_slots_of_erased_accounts_are_free_after_maintenance(store: OpenStore) -
     """Nothing is left of them."""
     store.apply(followed("a", "b", 300), followed("c", "a", 300), followed("a", "d", 200), unfollowed("a", "d", 250))
     store.erase("b", "c", "d")
-    store.tidy()
+    store.run_maintenance()
 
     store.apply(followed("a", "x", 300), followed("y", "a", 300), followed("a", "z", 200))
     assert store.positions("a") == [300, 200]

@@ -58,7 +58,7 @@ def test_an_account_shown_again_has_its_old_position(
     hide(store)
     assert store.names("a", direction) == ["e", "b", "d"]
     if is_tidied:
-        store.tidy()
+        store.run_maintenance()
     assert store.names("a", direction) == ["e", "b", "d"]
     assert store.names("a", direction, as_of=350) == ["b", "d"]
     assert store.counts("a") == ((4, 0) if direction is FOLLOWING else (0, 4))
@@ -68,7 +68,7 @@ def test_an_account_shown_again_has_its_old_position(
     show(store)
     assert store.names("a", direction) == ["e", "c", "f", "b", "d"]
     if is_tidied:
-        store.tidy()
+        store.run_maintenance()
     assert store.names("a", direction) == ["e", "c", "f", "b", "d"]
     assert store.positions("a", direction) == [500, 499, 498, 300, 298]
     assert store.positions("a", direction, as_of=350) == [300, 299, 298]
@@ -80,14 +80,14 @@ def test_changes_of_hidden_accounts_are_visible_afterwards(store: OpenStore, is_
     store.apply(followed("a", "x", 300), followed("a", "y", 300), followed("a", "z", 300), followed("y", "x", 300))
     store.apply(*(said(key, 400, visibility=WITHHELD) for key in ("x", "y")))
     if is_tidied:
-        store.tidy()
+        store.run_maintenance()
     store.apply(unfollowed("a", "x", 500), followed("a", "y", 200), followed("y", "z", 300), followed("b", "x", 1))
     assert store.names("a") == ["z"]
     assert store.counts("a") == (2, 0)
 
     store.apply(*(said(key, 600, visibility=PUBLIC) for key in ("x", "y")))
     if is_tidied:
-        store.tidy()
+        store.run_maintenance()
     assert (store.names("a"), store.positions("a")) == (["z", "y"], [298, 200])
     assert (store.names("a", as_of=450), store.positions("a", as_of=450)) == (["x", "z", "y"], [300, 298, 200])
     assert store.names("x", FOLLOWERS) == ["y", "b"]
@@ -104,7 +104,7 @@ def test_counts_hold_all_but_the_erased(store: OpenStore, is_tidied: bool) -> No
     store.apply(followed("a", "gone", 5), followed("gone", "a", 5))
     store.erase("gone")
     if is_tidied:
-        store.tidy()
+        store.run_maintenance()
 
     assert store.counts("a") == (4, 4)
     assert store.names("a") == ["v1", "v0"]

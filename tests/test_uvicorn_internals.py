@@ -79,7 +79,7 @@ def test_the_list_names_all_that_is_used() -> None:
 
 def test_cycles_have_the_listed_attributes() -> None:
     """Each attribute of our description of a cycle is one of uvicorn's."""
-    assert {*Cycle.__annotations__, "transport"} <= assigned_in(RequestResponseCycle)
+    assert {*Cycle.__annotations__} <= assigned_in(RequestResponseCycle)
 
 
 @pytest.mark.parametrize("part", SOURCES, ids=lambda part: part.__qualname__)

@@ -16,7 +16,7 @@ _FAILED = 2  # as 1 has other meanings, such as "problems found"
 _READER_GONE = 128 + signal.SIGPIPE  # as a shell reports a program that this signal ended
 _OUT_OF_MEMORY = ("OutOfMemoryException", "NoMemError")  # of DuckDB and SQLite, which may not be installed
 _UNMAPPED = ("failed to map segment", "cannot allocate memory", "Cannot allocate memory")
-_NO_THREAD = "can't start new thread"  # Python's words for any cause
+_NO_THREAD = "can't start new thread"  # Python's message, whatever the cause
 _NEEDS = "this command needs more than the base package: pip install 'retinue[server]' (missing: {})"
 
 

@@ -1,7 +1,4 @@
-"""The only file that reads the time. All other code gets a `Clock`.
-
-If users' tests freeze time, `now()` follows, and durations stay real.
-"""
+"""The only file that reads the time. All other code gets a `Clock`."""
 
 import asyncio
 import time
@@ -17,15 +14,15 @@ class Clock(Protocol):
         ...
 
     def elapsed(self) -> float:
-        """Return seconds since a fixed instant. They never decrease."""
+        """Return seconds since a fixed instant; never decreasing."""
         ...
 
     def uptime(self) -> float:
-        """Return the same, suspended time included."""
+        """Return the same, including the time that the machine was suspended."""
         ...
 
 
-# Not `time.monotonic`, which freezegun replaces.
+# Not `time.monotonic`: if users' tests freeze time, `now()` follows, and durations stay real.
 elapsed = partial(time.clock_gettime, time.CLOCK_MONOTONIC)
 uptime = partial(time.clock_gettime, getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC))
 

@@ -1,8 +1,7 @@
 """System calls by which a process gives up rights: prctl, setrlimit and Landlock.
 
-No library is up to date with Landlock's calls, of Linux 5.13 and later (docs/why.md). A right that a ruleset handles is
-denied unless a rule allows it. Open files stay open. Only the calling thread and threads that it starts later are
-restricted.
+A right that a Landlock ruleset handles is denied unless a rule allows it. Open files stay open. Only the calling thread
+and its later threads are restricted.
 """
 
 import ctypes
@@ -26,6 +25,7 @@ BIND_TCP, CONNECT_TCP = 1, 2
 # Scopes: uses that are restricted to the confined processes.
 ABSTRACT_SOCKETS, SIGNALS = 1, 2
 
+# No library is up to date with Landlock's calls, of Linux 5.13 and later (docs/why.md).
 _CREATE_RULESET, _ADD_RULE, _RESTRICT_SELF = 444, 445, 446  # asm-generic/unistd.h
 _GET_VERSION, _PATH_RULE, _PORT_RULE = 1, 1, 2
 _FIRST_WITH_PORTS, _FIRST_WITH_SCOPES = 4, 6
@@ -40,10 +40,7 @@ _libc = ctypes.CDLL(None, use_errno=True)
 
 
 def forbid_dumps() -> None:
-    """Protect this process's memory, until an exec.
-
-    There are no core files, and other processes of the same user cannot read it.
-    """
+    """Protect this process's memory from core files and others, until an exec."""
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     _set_attribute(_DUMPABLE, 0)
 
@@ -54,7 +51,7 @@ def forbid_new_privileges() -> None:
 
 
 def die_with_parent(parent: int) -> None:
-    """Kill this process when its parent, with this process ID, ends."""
+    """Kill this process when its parent ends."""
     _set_attribute(_PARENT_DEATH_SIGNAL, signal.SIGKILL)
     if os.getppid() != parent:  # it ended before the call
         os.kill(os.getpid(), signal.SIGKILL)
@@ -109,7 +106,7 @@ class Ruleset:
                 _require(_libc.syscall(_ADD_RULE, self._descriptor, _PORT_RULE, rule, 0), "no Landlock")
 
     def enforce(self) -> None:
-        """Restrict this thread, and its future threads and processes, for good."""
+        """Restrict this thread and its future threads and processes."""
         forbid_new_privileges()  # the kernel requires this
         _require(_libc.syscall(_RESTRICT_SELF, self._descriptor, 0), "no Landlock")
 

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-PRIVATE, PUBLIC = 0o600, 0o666  # less what the umask takes
+PRIVATE, PUBLIC = 0o600, 0o666  # before the umask
 _UNFINISHED = re.compile(r"\.[0-9a-f]{16}\.new\Z")
 # Some file systems (over FUSE or SMB) cannot sync a folder.
 _FOLDER_SYNC_UNSUPPORTED = {errno.EINVAL, errno.ENOTSUP, errno.ENOSYS}

@@ -1,29 +1,26 @@
-"""All errors of ours.
+"""All errors. `wire/rendering.py` has code, status and message of each `Refusal`; the CLI prints the others."""
 
-    RetinueError
-    ├── InputError
-    │   └── NoSuchClient
-    ├── UnwritableOutput
-    │   └── ClosedPipe
-    ├── UncleanStop
-    ├── StoreError
-    │   └── MissingStore  NotAStore  UnsupportedSchema  UnavailableLock
-    └── Refusal
-        ├── BadBody  BadField  BadCountOrCursor  BodyTooLarge
-        ├── UnknownAccount  PrivateAccount  WithheldAccount
-        ├── InvalidToken  MissingScope  RateLimitExceeded  QuotaExceeded
-        ├── MissingParameter  CredentialsInHeader  MalformedParameters  UnsupportedGrant
-        ├── WrongSecret  InvalidClient  UnknownToken
-        ├── UnsupportedPath  EndpointNotServed  MethodNotAllowed
-        ├── NotHttp  HeadTooLarge  RepeatedHeader  MisdirectedRequest
-        └── StoreUnavailable  Overloaded  InternalFault
-
-`wire/rendering.py` has the code, status and message of each `Refusal`; the CLI prints the others.
-"""
+# RetinueError
+# ├── InputError
+# │   └── NoSuchClient
+# ├── UnwritableOutput
+# │   └── ClosedPipe
+# ├── UncleanStop
+# ├── StoreError
+# │   └── MissingStore  NotAStore  UnsupportedSchema  UnavailableLock
+# └── Refusal
+#     ├── BadBody  BadField  BadCountOrCursor  BodyTooLarge
+#     ├── UnknownAccount  PrivateAccount  WithheldAccount
+#     ├── InvalidToken  MissingScope  RateLimitExceeded  QuotaExceeded
+#     ├── MissingParameter  CredentialsInHeader  MalformedParameters  UnsupportedGrant
+#     ├── WrongSecret  InvalidClient  UnknownToken
+#     ├── UnsupportedPath  EndpointNotServed  MethodNotAllowed
+#     ├── NotHttp  HeadTooLarge  RepeatedHeader  MisdirectedRequest
+#     └── StoreUnavailable  AuditUnavailable  Overloaded  InternalFault
 
 
 class RetinueError(Exception):
-    """Any error of ours."""
+    """The base of Retinue's errors."""
 
 
 class InputError(RetinueError):
@@ -149,7 +146,7 @@ class UnknownToken(Refusal):
 
 
 class RateLimitExceeded(Refusal):
-    """More than `limit` calls (None: unknown). Wait `reset` seconds."""
+    """More than `limit` calls, if known. Retry after `reset` seconds."""
 
     def __init__(self, limit: int | None, reset: int) -> None:
         super().__init__()
@@ -159,7 +156,7 @@ class RateLimitExceeded(Refusal):
 
 
 class QuotaExceeded(Refusal):
-    """`calls` of `limit` a day (None: unlimited) remain. It ends in `reset` seconds."""
+    """`calls` of `limit` a day (None: unlimited) remain. The quota resets in `reset` seconds."""
 
     def __init__(self, limit: int | None, calls: int, reset: int) -> None:
         super().__init__()
@@ -182,6 +179,10 @@ class MethodNotAllowed(Refusal):
 
 class StoreUnavailable(Refusal):
     """The store is unreachable or too busy."""
+
+
+class AuditUnavailable(Refusal):
+    """The audit log cannot be written, so no request is answered."""
 
 
 class Overloaded(Refusal):

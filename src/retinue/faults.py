@@ -1,7 +1,4 @@
-"""Fault injection without HTTP: settings, profiles, their text form, and the draws for each call.
-
-`web/faults.py` applies faults to responses.
-"""
+"""Fault injection without HTTP: settings, profiles, their text form, and the draws for each call."""
 
 from collections.abc import Mapping
 from enum import Enum
@@ -34,10 +31,7 @@ class Failure(Enum):
 
 
 class Faults(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """The faults of a server, all off by default, and their seed. Raises `InputError`.
-
-    docs/sandbox.md describes each.
-    """
+    """The faults of a server (docs/sandbox.md), and their seed. Raises `InputError`."""
 
     short_pages: Share = 0.0
     repeated_pages: Share = 0.0
@@ -167,7 +161,7 @@ class ActiveFaults(Struct, frozen=True):
 
 
 class SharedFaults:
-    """The active faults in shared memory: one process sets them, and all see them with their next call.
+    """The active faults in shared memory: one process sets them for all.
 
     A reader that meets a partial write finds a wrong checksum and keeps the earlier faults.
     """

@@ -56,7 +56,7 @@ def page_request_of(account: Account, query: Query, direction: Direction, now: i
     bound = now if query.cursor is None else min(query.cursor, now)
     as_of = query.as_of
     if as_of is not None and as_of >= now:
-        as_of = None  # the list of now is today's
+        as_of = None  # the list as of now is the current list
     return PageRequest(account.id, direction, bound, query.max_count, as_of)
 
 

@@ -12,7 +12,7 @@ class Interval(Struct, frozen=True, order=True, gc=False):
     end: int | None
 
     def holds(self, second: int) -> bool:
-        """Return whether the follow existed at a second."""
+        """Return whether it includes a second."""
         return self.start <= second and (self.end is None or second < self.end)
 
 

@@ -9,6 +9,7 @@ from msgspec import UNSET, Struct, UnsetType
 RESEARCH_SCOPE = "research.data.basic"
 TOKEN_SECONDS = 7200
 DEFAULT_COUNT = 20
+MAX_SECOND = 253_402_300_799  # the end of the year 9999
 
 
 # The type of rows: the server has them encoded for the wire, other users as `Row`.
@@ -24,7 +25,7 @@ class Visibility(IntEnum):
     WITHHELD = 3
 
     @property
-    def is_row(self) -> bool:
+    def is_visible(self) -> bool:
         """Whether lists show the account."""
         return self <= Visibility.FOLLOWING_HIDDEN
 
@@ -175,7 +176,7 @@ class RateLimit(Struct, frozen=True, gc=False, forbid_unknown_fields=True):
 
 
 class Quota(Struct, frozen=True, gc=False):
-    """A client's limits, daily in UTC. None is no limit."""
+    """A client's limits for each day (UTC). None is unlimited."""
 
     list_calls: int | None = 20_000
     list_rows: int | None = 2_000_000
@@ -191,14 +192,14 @@ class Pool(Enum):
 
 
 class QuotaKey(Struct, frozen=True, gc=False):
-    """The key of a client's counters. A reused id has another `since`."""
+    """The key of a client's counters. `since` tells apart clients with a reused id."""
 
     id: int
     since: int
 
 
 class Usage(Struct, frozen=True, gc=False):
-    """A client's usage in a day."""
+    """A client's usage on one day (UTC)."""
 
     list_calls: int = 0
     list_rows: int = 0
@@ -228,7 +229,7 @@ class RegisteredClient(Struct, frozen=True):
 
 
 class ClientChange(Struct, frozen=True, forbid_unknown_fields=True):
-    """New values for a client. Quotas of None are no limit."""
+    """New values for a client. A quota of None is unlimited."""
 
     name: str | UnsetType = UNSET
     contact: str | UnsetType = UNSET

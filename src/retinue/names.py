@@ -1,4 +1,4 @@
-"""Rules for usernames and keys. Two names are the same if their folded forms are equal."""
+"""Rules for usernames and keys."""
 
 import hashlib
 import re
@@ -16,7 +16,7 @@ def without_at(name: str) -> str:
 
 
 def fold(name: str) -> str:
-    """Return the form for comparison, without `@`."""
+    """Return the form in which names are compared, without `@`."""
     bare = name.removeprefix("@")
     if bare.isascii():
         return bare.lower()
@@ -30,7 +30,10 @@ def as_answered(name: str) -> str:
 
 
 def keys_of_name(name: str) -> tuple[str, str]:
-    """Return two keys for an account without one: its name if that fits, and a hash."""
+    """Return two possible keys for an account without one.
+
+    The first is its name, or the hash if that is too long; the second is the hash.
+    """
     hashed = hashlib.sha256(fold(name).encode()).hexdigest()
     bare = without_at(name)
     return (bare if len(bare.encode()) <= MAX_KEY_BYTES else hashed), hashed
@@ -47,7 +50,7 @@ def next_key(hashed: str) -> str:
 
 
 def is_made_of(key: str, folded: str) -> bool:
-    """Return whether a key was made of a folded name."""
+    """Return whether a key was made from a folded name."""
     return fold(key) == folded or key == keys_of_name(folded)[1]
 
 

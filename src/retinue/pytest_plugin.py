@@ -3,7 +3,6 @@
 pytest imports this module in every run, so the server is imported only by the fixture.
 """
 
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -31,19 +30,15 @@ def retinue_server(request: pytest.FixtureRequest, tmp_path_factory: pytest.Temp
     """Run a server with the marker's graph, or a sample."""
     try:
         from retinue.local import local_server
+        from retinue.sample import SampleSize, write_sample
     except ModuleNotFoundError as error:
         raise pytest.UsageError(f"retinue_server needs {error.name}; pip install 'retinue[server]'") from error
     marker = request.node.get_closest_marker("retinue")
     folder = tmp_path_factory.mktemp("retinue")
     with local_server(folder) as server:
         if marker is None:
-            _load_sample(server, folder)
+            size = SampleSize(SAMPLE_ACCOUNTS, SAMPLE_FOLLOWS, SAMPLE_SEED)
+            server.load_files(*write_sample(size, folder / "sample"))
         else:
             server.load(*marker.args, **marker.kwargs)
         yield server
-
-
-def _load_sample(server: "LocalServer", folder: Path) -> None:
-    from retinue.sample import SampleSize, write_sample
-
-    server.load_files(*write_sample(SampleSize(SAMPLE_ACCOUNTS, SAMPLE_FOLLOWS, SAMPLE_SEED), folder / "sample"))

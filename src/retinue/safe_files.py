@@ -1,4 +1,4 @@
-"""Opening regular files only, and checking the rights of other users over them."""
+"""Opening regular files, and checking the rights of other users over them."""
 
 import errno
 import os
@@ -34,7 +34,7 @@ def _not_regular(path: Path) -> OSError:
 
 
 def is_private(status: os.stat_result) -> bool:
-    """Return whether only its owner can use a file."""
+    """Return whether only the owner can use a file."""
     return not status.st_mode & _OTHERS
 
 

@@ -142,7 +142,7 @@ def _follows(random: np.random.Generator, size: SampleSize) -> Iterator[SampleFo
 
 
 def _degrees(random: np.random.Generator, size: SampleSize) -> Ints:
-    """Return the length of each list: log-normal, capped, with `size.follows` in total."""
+    # The lengths of all lists are log-normal and capped, with `size.follows` in total.
     wanted, cap = size.follows - len(PAGE_ROWS), _cap(size.accounts)
     weights = np.exp(random.normal(0.0, 1.4, size=size.accounts))
     weights[0] = 0.0  # the page owner's list is fixed
@@ -158,7 +158,6 @@ def _degrees(random: np.random.Generator, size: SampleSize) -> Ints:
 
 
 def _chunks(degrees: Ints) -> Iterator[range]:
-    """Yield ranges of accounts with about `_FOLLOWS_PER_CHUNK` follows each."""
     ends = np.cumsum(degrees)
     first = 0
     while first < len(degrees):
@@ -169,7 +168,6 @@ def _chunks(degrees: Ints) -> Iterator[range]:
 
 
 def _pairs(random: np.random.Generator, degrees: Ints, chunk: range, popularity: Ints) -> tuple[Ints, Ints]:
-    """Return distinct pairs. Popular accounts are drawn often."""
     count = len(popularity)
     codes = np.empty(0, dtype=np.int64)
     missing = degrees[chunk.start : chunk.stop].copy()
@@ -193,7 +191,7 @@ def _distinct(codes: Ints) -> Ints:
 
 
 def _at_most(random: np.random.Generator, codes: Ints, degrees: Ints, count: int) -> Ints:
-    """Drop random pairs of followers that have too many."""
+    # Random pairs of followers that have too many are dropped.
     followers = codes // count  # in order, since the codes are
     codes = codes[_shuffled(followers, random.random(codes.size))]
     leads = np.diff(followers, prepend=-1) != 0
@@ -215,7 +213,6 @@ def _shuffled(followers: Ints, luck: NDArray[np.float64]) -> Ints:
 
 
 def _times(random: np.random.Generator, followers: Ints, joined: Ints) -> Ints:
-    """Return the second of each follow, some the same as their neighbour's."""
     begin = joined[followers]
     times = begin + (random.random(followers.size) * (_LAST_SECOND - begin)).astype(np.int64)
     is_new_list = np.diff(followers, prepend=-1) != 0

@@ -1,4 +1,4 @@
-"""The settings of the server: name, default, help. Flags, environment and `docs/reference.md` are made from them."""
+"""The settings of the server, of which flags and `docs/reference.md` are made."""
 
 from dataclasses import dataclass, field, fields
 from typing import Any
@@ -45,8 +45,8 @@ class Settings:
         "", "Injected faults in a sandbox: documented, tiktok-2024 or hostile, and name=value, separated by commas."
     )
     fault_seed: int = _setting(0, "Seed of the faults.")
-    row_cache_mib: int = _setting(
-        128, "Memory of each worker for rows that are read often, in MiB; 0 turns this cache off."
+    block_cache_mib: int = _setting(
+        128, "Memory of each worker for parts of lists that are read often, in MiB; 0 turns this block cache off."
     )
     max_connections: int = _setting(4096, "Maximum connections of a worker; more of them get a quick 503.")
     tls_cert: str = _setting("", "Certificate chain (PEM) for HTTPS on the public listener.")
@@ -72,11 +72,6 @@ def default_of(name: str) -> Any:
 def help_of(name: str) -> str:
     """Return a setting's help text."""
     return str(_table()[name].metadata["help"])
-
-
-def setting_names() -> list[str]:
-    """Return the names of all settings."""
-    return list(_table())
 
 
 def _table() -> dict[str, Any]:

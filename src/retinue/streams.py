@@ -1,7 +1,4 @@
-"""Standard output and standard error: their text is printable, and lost output is an error.
-
-Python's streams may lose output if they are unbuffered or closed.
-"""
+"""Standard output and standard error: their text is printable, and lost output is an error."""
 
 import errno
 import io
@@ -17,6 +14,7 @@ from retinue.escaping import printable_lines
 _INPUT, _OUTPUT, _ERRORS = 0, 1, 2
 
 
+# Python's own streams may lose output if they are unbuffered or closed.
 class _StandardOutput(io.FileIO):
     """Descriptor 1. A write raises `UnwritableOutput` unless it is complete."""
 
@@ -79,7 +77,7 @@ def _errors() -> Any:
 
 
 def _reserve_descriptors() -> None:
-    # No other file may get the number of a closed one. Input and output still fail; messages vanish.
+    # No other file may get the number of a closed stream. Input and output still fail; messages are lost.
     for descriptor, flags in ((_INPUT, os.O_WRONLY), (_OUTPUT, os.O_RDONLY), (_ERRORS, os.O_WRONLY)):
         try:
             os.fstat(descriptor)

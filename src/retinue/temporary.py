@@ -1,4 +1,4 @@
-"""Temporary folders, removed when their process ends, or by the next one. One without a lock is abandoned."""
+"""Temporary folders, removed when their process ends, or by the next one."""
 
 import os
 import re
@@ -23,6 +23,7 @@ class Swept(NamedTuple):
     remaining: list[Path]
 
 
+# A process locks its folder, so one without a lock is abandoned, however its process ended.
 class TemporaryFolder:
     """A folder of this process, in `TMPDIR` or beside `target`. Raises `OSError` or `UnavailableLock`."""
 

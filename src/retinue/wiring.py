@@ -34,7 +34,7 @@ def authenticator(access: AccessStore, clock: Clock, *, registers: bool = False)
 
 
 def log_ids(clock: Clock) -> LogIds:
-    """Return fresh log_ids, with the operating system's randomness."""
+    """Return the generator of log_ids, with the operating system's randomness."""
     return LogIds(clock, secrets.token_bytes)
 
 

@@ -33,7 +33,7 @@ def build(folder: Path) -> Subject:
     open_store(str(store)).create()
     with closing(open_store(str(store)).writer(StandingClock(now))) as writer:
         asyncio.run(writer.apply(_events(), now))
-        asyncio.run(writer.tidy())
+        asyncio.run(writer.run_maintenance())
     client, spent = create_client(store, *AMPLE_LIMITS), create_client(store, "--list-calls", "1")
     _ask_a_server(work, client, spent)
     tokens = [good_token(store, now, (one.key, one.secret)) for one in (client, spent)]

@@ -2,8 +2,8 @@
 
 Ten runs for calls and ten for rows, each with a new client, and each must end with exactly its quota. Then the same
 while workers and the coordinator are killed repeatedly: never more than the quota, and fewer by at most the calls that
-were in flight when a worker died. The audit log is verified after both parts. A kill may lose records, if the log says
-how many.
+were in flight when a worker died. The audit log is verified after both parts, and its counts are compared with those
+of the connections. A kill may lose records, if the log says how many.
 """
 
 import argparse
@@ -17,7 +17,7 @@ import sys
 import tempfile
 import threading
 import time
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -48,15 +48,15 @@ class Target:
 
 
 @dataclass(slots=True)
-class Seen:
-    """Counts of connections: answers with 200, their rows, refusals, and calls without an answer."""
+class Counts:
+    """Counts of connections: responses with 200, their rows, refusals, and calls without a response."""
 
     answered: int = 0
     rows: int = 0
     refused: int = 0
     broken: int = 0
 
-    def add(self, other: "Seen") -> None:
+    def add(self, other: "Counts") -> None:
         """Add the counts of others."""
         self.answered += other.answered
         self.rows += other.rows
@@ -71,18 +71,19 @@ class Run:
     calls: int | None
     rows: int | None
     is_killed: bool
-    seen: Seen
+    counts: Counts
+    token: Counts  # the calls for its token
     seconds: float
 
     def fault(self) -> str:
         """Return the broken promise; empty if there is none."""
-        got, most = (self.seen.answered, self.calls) if self.calls is not None else (self.seen.rows, self.rows)
+        got, most = (self.counts.answered, self.calls) if self.calls is not None else (self.counts.rows, self.rows)
         assert most is not None
-        lost = self.seen.broken * (1 if self.calls is not None else 100)
+        lost = self.counts.broken * (1 if self.calls is not None else 100)
         if got > most:
             return f"{got} of {most}: more than the quota"
         if got < most - (lost if self.is_killed else 0):
-            return f"{got} of {most}, with {self.seen.broken} calls that got no answer: too few"
+            return f"{got} of {most}, with {self.counts.broken} calls that got no answer: too few"
         return ""
 
 
@@ -93,7 +94,7 @@ def main() -> int:
     parser.add_argument("--calls", type=int, default=2000, help="quota of calls a run")
     parser.add_argument("--rows", type=int, default=20011, help="quota of rows a run")
     options = parser.parse_args()
-    faults = 0
+    faults, total = 0, Counts()
     with tempfile.TemporaryDirectory() as folder:
         store = _store(Path(folder))
         for is_killed in (False, True):
@@ -106,7 +107,10 @@ def main() -> int:
                     for number in range(options.runs):
                         run = _run(store, server, pool, quota, is_killed=is_killed)
                         faults += _print(number + 1, run)
+                        total.add(run.counts)
+                        total.add(run.token)
             print(f"audit log: {_verify(store, is_killed=is_killed)}", flush=True)
+            faults += _print_usage(store, total)
     print("every run is as promised" if not faults else f"{faults} RUNS ARE NOT AS PROMISED")
     return 1 if faults else 0
 
@@ -118,6 +122,18 @@ def _verify(store: Path, *, is_killed: bool) -> str:
     if done.returncode and not (is_killed and done.returncode == KNOWN_LOSSES):
         raise Failed(f"audit verify ended with exit code {done.returncode}\n{done.stdout}{done.stderr}")
     return done.stdout.strip().splitlines()[-1]
+
+
+def _print_usage(store: Path, total: Counts) -> int:
+    """Compare the requests of the audit log with those of the connections; return the number of faults."""
+    usages = json.loads(retinue("audit", "usage", "--store", store, "--json"))
+    recorded, lost = (sum(usage[field] for usage in usages) for field in ("requests", "lost"))
+    # A call without a response may have been recorded. Without kills there is no such call, and no loss.
+    received = total.answered + total.refused
+    is_right = received <= recorded + lost <= received + total.broken
+    verdict = "ok" if is_right else "NOT THE SAME"
+    print(f"recorded: {recorded}, lost: {lost}; received: {received}, broken: {total.broken}  {verdict}", flush=True)
+    return 0 if is_right else 1
 
 
 def _store(folder: Path) -> Path:
@@ -137,30 +153,33 @@ def _run(
     is_killed: bool,
 ) -> Run:
     calls, rows = quota
-    target = Target(server.base_url, _token(store, server, calls, rows), 1 if rows is None else 100)
+    token, token_calls = _token(store, server, calls, rows)
+    target = Target(server.base_url, token, 1 if rows is None else 100)
     done = threading.Event()
     killer = threading.Thread(target=_kill, args=(server, done))
     if is_killed:
         killer.start()
     started = time.monotonic()
-    seen = Seen()
+    counts = Counts()
     try:
         for each in pool.map(_ask_from_process, [target] * PROCESSES, range(PROCESSES)):
-            seen.add(each)
+            counts.add(each)
     finally:
         done.set()
         if is_killed:
             killer.join()
-    return Run(calls, rows, is_killed, seen, time.monotonic() - started)
+    return Run(calls, rows, is_killed, counts, token_calls, time.monotonic() - started)
 
 
-def _token(store: Path, server: Server, calls: int | None, rows: int | None) -> str:
+def _token(store: Path, server: Server, calls: int | None, rows: int | None) -> tuple[str, Counts]:
+    """Return a token of a new client, and the calls that it took."""
     limits = ["--list-calls", calls or "none", "--list-rows", rows or "none"]
     created = retinue("client", "create", "--store", store, "--name", "quota", *map(str, limits), "--json")
-    made = json.loads(created)
-    for _ in range(50):
+    client = json.loads(created)
+    for attempt in range(50):
         with suppress(Failed), Session(server.base_url) as session:
-            return session.token(Client(made["client_key"], made["client_secret"]))
+            token = session.token(Client(client["client_key"], client["client_secret"]))
+            return token, Counts(answered=1, broken=attempt)
         time.sleep(0.1)  # a killed worker's successor is on its way
     raise Failed("no token within five seconds")
 
@@ -175,54 +194,47 @@ def _kill(server: Server, done: threading.Event) -> None:
                 os.kill(draw.choice(children), signal.SIGKILL)
 
 
-def _ask_from_process(target: Target, number: int) -> Seen:
-    found: list[Seen] = []
-    threads = [
-        threading.Thread(target=lambda seed: found.append(_ask(target, seed)), args=(number * CONNECTIONS + each,))
-        for each in range(CONNECTIONS // PROCESSES)
-    ]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    total = Seen()
-    for seen in found:
-        total.add(seen)
+def _ask_from_process(target: Target, number: int) -> Counts:
+    each = CONNECTIONS // PROCESSES
+    total = Counts()
+    with ThreadPoolExecutor(each) as threads:
+        for counts in threads.map(lambda seed: _ask(target, seed), range(number * each, (number + 1) * each)):
+            total.add(counts)
     return total
 
 
-def _ask(target: Target, seed: int) -> Seen:
-    """Ask until nothing is left."""
-    seen, in_a_row = Seen(), 0
+def _ask(target: Target, seed: int) -> Counts:
+    """Ask until the quota is spent."""
+    counts, in_a_row = Counts(), 0
     draw = random.Random(seed)
     connection = _connection(target)
     headers = {"Authorization": f"Bearer {target.token}"}
     while in_a_row < ENOUGH_REFUSALS:
-        count = draw.randint(1, target.max_count)
+        max_count = draw.randint(1, target.max_count)
         cursor = 1_600_000_000 + draw.randint(100, FOLLOWS)
         try:
             connection.request(
-                "POST", _PATH, json.dumps({"username": "hub", "max_count": count, "cursor": cursor}), headers
+                "POST", _PATH, json.dumps({"username": "hub", "max_count": max_count, "cursor": cursor}), headers
             )
             answer = connection.getresponse()
             content = answer.read()
         except (OSError, http.client.HTTPException):
-            seen.broken += 1
+            counts.broken += 1
             connection.close()
             time.sleep(0.02)
             connection = _connection(target)
             continue
         if answer.status == http.HTTPStatus.OK:
-            seen.answered += 1
-            seen.rows += content.count(b'"username"')
+            counts.answered += 1
+            counts.rows += content.count(b'"username"')
             in_a_row = 0
         elif _SPENT in content:
-            seen.refused += 1
+            counts.refused += 1
             in_a_row += 1
         else:
             raise Failed(f"{answer.status} {content.decode()}")
     connection.close()
-    return seen
+    return counts
 
 
 def _connection(target: Target) -> http.client.HTTPConnection:
@@ -232,9 +244,10 @@ def _connection(target: Target) -> http.client.HTTPConnection:
 def _print(number: int, run: Run) -> int:
     kind = f"{run.calls} calls" if run.calls is not None else f"{run.rows} rows"
     killed = ", processes killed" if run.is_killed else ""
-    seen = f"{run.seen.answered} answers, {run.seen.rows} rows, {run.seen.refused} refusals, {run.seen.broken} broken"
+    each = run.counts
+    counts = f"{each.answered} answers, {each.rows} rows, {each.refused} refusals, {each.broken} broken"
     fault = run.fault()
-    print(f"{kind}{killed}, run {number}: {seen}, {run.seconds:.1f} s  {fault or 'ok'}", flush=True)
+    print(f"{kind}{killed}, run {number}: {counts}, {run.seconds:.1f} s  {fault or 'ok'}", flush=True)
     return 1 if fault else 0
 
 

@@ -79,7 +79,7 @@ SYNC_AS_USUAL = "periodic\ncommitlog_sync_period: 10000ms"
 
 @dataclass(frozen=True)
 class Setting:
-    """How nodes run. `core`: the only one that they may use; `more`: what stands in their configuration beside it."""
+    """Settings of nodes. `core` is the only one that they may use; `more` has additional configuration."""
 
     heap_mib: int = 640
     sync: str = SYNC_AT_ONCE
@@ -109,7 +109,7 @@ class Node:
         return self.port + 1 + self.number
 
     def begin(self) -> None:
-        """Start it; `wait` until it answers."""
+        """Start the node; `wait` returns when it answers."""
         self.folder.mkdir(parents=True, exist_ok=True)
         values = {
             "folder": self.folder,
@@ -127,7 +127,7 @@ class Node:
             self.process = subprocess.Popen(self._command(), stdout=log, stderr=log, cwd=self.folder)
 
     def wait(self) -> None:
-        """Return when it answers."""
+        """Wait until the node answers."""
         deadline = time.monotonic() + START_SECONDS
         while not self._answers():
             if self.process is None or self.process.poll() is not None or time.monotonic() > deadline:
@@ -135,23 +135,23 @@ class Node:
             time.sleep(0.2)
 
     def tool(self, *words: str) -> str:
-        """Run `nodetool`; what it printed."""
+        """Run `nodetool`; return its output."""
         classes = ["-cp", f"{jars()}/*", "org.apache.cassandra.tools.NodeTool"]
         command = ["java", *_opened(), *classes, "-h", "127.0.0.1", "-p", str(self._tool_port), *words]
         return subprocess.run(command, check=True, capture_output=True, text=True).stdout
 
     def signal(self, number: int) -> None:
-        """Send it a signal, such as SIGSTOP."""
+        """Send the node a signal, such as SIGSTOP."""
         assert self.process is not None
         self.process.send_signal(number)
 
     def kill(self) -> None:
-        """End it at once."""
+        """Kill the node."""
         self.signal(signal.SIGKILL)
         self._wait_for_end()
 
     def stop(self) -> None:
-        """End it as an operator would."""
+        """Stop the node as an operator would."""
         if self.process is not None and self.process.poll() is None:
             self.signal(signal.SIGTERM)
             self._wait_for_end()
@@ -202,7 +202,7 @@ def _opened() -> list[str]:
 
 @contextmanager
 def running(count: int, port: int, setting: Setting = Setting()) -> Iterator[list[Node]]:
-    """So many nodes, which answer; they and their data go at the end."""
+    """Run nodes until the block ends, then remove them and their data."""
     with tempfile.TemporaryDirectory(prefix="retinue-cassandra-", ignore_cleanup_errors=True) as folder:
         nodes = [Node(number, count, Path(folder) / str(number), port, setting) for number in range(1, count + 1)]
         try:

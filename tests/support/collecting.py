@@ -26,7 +26,7 @@ def asked(url: str, folder: Path, names: list[str], *more: str) -> subprocess.Co
 
 
 def arguments_of(url: str, folder: Path, names: list[str], *more: str) -> list[str]:
-    """A `retinue collect` of these names."""
+    """Return the arguments of `retinue collect` for these names."""
     file = folder.with_suffix(".txt")
     file.write_text("\n".join(names))
     access = ("--client-key", "k", "--client-secret", "s", "--server", url)
@@ -34,7 +34,7 @@ def arguments_of(url: str, folder: Path, names: list[str], *more: str) -> list[s
 
 
 def collected(url: str, folder: Path, plan: CollectPlan) -> CollectResult:
-    """Collect in this process, without patience."""
+    """Collect in this process, without long retries."""
     folder.mkdir(exist_ok=True)
 
     async def run() -> CollectResult:
@@ -47,7 +47,7 @@ def collected(url: str, folder: Path, plan: CollectPlan) -> CollectResult:
 
 
 def tables(folder: Path, query: str) -> list[Any]:
-    """The result of a query on a folder's tables."""
+    """Return the result of a query on a folder's tables."""
     with closing(duckdb.connect()) as duck:
         return duck.execute(query.format(f"'{folder}/")).fetchall()
 
@@ -71,7 +71,7 @@ MANY: dict[Pool, int] = {"lists": 1_000, "info": 1_000}
 
 
 def places(count: int) -> list[Item]:
-    """The following of so many accounts."""
+    """Return the following lists of `count` accounts."""
     return [Item(f"a{number}", "following") for number in range(count)]
 
 
@@ -89,7 +89,7 @@ ODD_ROWS = [
 
 
 def odd(path: str, _body: dict[str, Any]) -> Said:
-    """A list of odd rows, and odd numbers."""
+    """Return a page with odd rows and numbers."""
     if "/info/" in path:
         return enveloped({"likes_count": 2**64, "video_count": -5, "follower_count": 3, "bio_description": None})
     error = '"error":{"code":"ok","message":"","log_id":"x"}'

@@ -31,7 +31,7 @@ def retinue_after(preparation: str, *arguments: str | Path) -> subprocess.Comple
 
 
 def imported(store: Path, *arguments: str | Path) -> tuple[int, dict[str, Any]]:
-    """Exit code and report of an import."""
+    """Run an import; return its exit code and report."""
     done = retinue("import", "--store", store, "--json", *arguments)
     files = json.loads(done.stdout)
     for report in files.values():
@@ -45,7 +45,7 @@ def tally(**counts: int) -> dict[str, int]:
 
 
 def list_of(store: Path, name: str, direction: Direction = Direction.FOLLOWING) -> list[tuple[str, str]]:
-    """A list, read from the store."""
+    """Return a list, read from the store."""
     import asyncio  # noqa: PLC0415 - only here
 
     graph = open_store(str(store)).graph(FrozenClock())
@@ -57,5 +57,5 @@ def list_of(store: Path, name: str, direction: Direction = Direction.FOLLOWING) 
 
 
 def size_of(store: Path) -> int:
-    """Bytes written to the store so far, its log included."""
+    """Return the bytes written to the store so far, including its log."""
     return sum(path.stat().st_size for path in (store, store.with_name(store.name + "-wal")) if path.exists())

@@ -27,7 +27,7 @@ KEEP = 30 * DAY
 LOG_ID = "20231114221320" + "0" * 20
 
 
-class House:
+class AuditedStore:
     """A coordinator's audit log and retention, on a real store, without its listener."""
 
     def __init__(self, store: Path, clock: FrozenClock, max_bytes: int = 0) -> None:

@@ -16,12 +16,12 @@ AT = 1_700_000_000
 
 
 def follow(follower: str, followee: str, at: int | str = AT, event: str = "follow") -> dict[str, Any]:
-    """A follow as an event."""
+    """Return a follow as an event."""
     return {"event": event, "follower": follower, "followee": followee, "at": at}
 
 
 def lines(*events: dict[str, Any] | bytes) -> bytes:
-    """Events as lines."""
+    """Return events as lines."""
     return b"".join((event if isinstance(event, bytes) else json.dumps(event).encode()) + b"\n" for event in events)
 
 
@@ -36,24 +36,24 @@ class Applying:
         self.stdout: IO[bytes] = process.stdout
 
     def send(self, content: bytes) -> None:
-        """Write to the pipe, at once."""
+        """Write to the pipe immediately."""
         self.stdin.write(content)
         self.stdin.flush()
 
     def told(self) -> dict[str, Any]:
-        """The next report."""
+        """Return the next report."""
         report: dict[str, Any] = json.loads(self.stdout.readline())
         return report
 
     def end(self) -> tuple[int, str]:
-        """Wait for the end; exit code and what was written to standard error."""
+        """Wait for the end; return the exit code and standard error."""
         _, errors = self.process.communicate()
         return self.process.returncode, errors.decode()
 
 
 @contextmanager
 def applying(store: Path, *arguments: str | Path) -> Iterator[Applying]:
-    """Start one; its store is there already."""
+    """Start `retinue apply` on an existing store."""
     open_store(str(store)).create()
     command = [sys.executable, "-m", "retinue", "apply", "--store", str(store), *map(str, arguments)]
     process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
@@ -65,12 +65,12 @@ def applying(store: Path, *arguments: str | Path) -> Iterator[Applying]:
 
 
 def applied(store: Path, content: bytes, *arguments: str | Path) -> tuple[int, list[dict[str, Any]], str]:
-    """Apply standard input to its end: exit code, reports, standard error."""
+    """Apply all of standard input; return exit code, reports and standard error."""
     with applying(store, *arguments) as run:
         output, errors = run.process.communicate(content)
         return run.process.returncode, [json.loads(line) for line in output.splitlines()], errors.decode()
 
 
 def names_of(store: Path, name: str, direction: Direction = Direction.FOLLOWING) -> list[str]:
-    """The usernames of a list."""
+    """Return the usernames of a list."""
     return [username for username, _ in list_of(store, name, direction)]

@@ -21,7 +21,7 @@ class FrozenClock:
         return self._second
 
     def jump(self, seconds: int) -> None:
-        """Change the time of day, without that any time passes."""
+        """Change the time of day; no time passes."""
         self._ahead += seconds
 
     def advance(self, seconds: float) -> None:
@@ -30,7 +30,7 @@ class FrozenClock:
 
 
 class TickingClock(FrozenClock):
-    """A clock on which every look at `elapsed` costs time, as slow work would."""
+    """A clock that advances with each call of `elapsed`, as if work were slow."""
 
     def __init__(self, step: float) -> None:
         super().__init__()

@@ -39,8 +39,8 @@ from retinue.store.client_rows import CLIENT_COLUMNS, GRANT_COLUMNS, checkpoint_
 from retinue.store.contract import Checkpoint
 from retinue.store.file_quota_counters import FileQuotaCounters
 from retinue.store.sqlite.blocks import Block, columns_of, read_block
+from retinue.store.sqlite.existing_lists import entries_in
 from retinue.store.sqlite.pair_table import PairRow, decoded
-from retinue.store.sqlite.standing import entries_in
 from retinue.web.heads import length_of, relevant_part, repeated, without_upgrade
 from retinue.web.trusted_proxies import TrustedProxies, trusted_networks
 from retinue.wire import parsing

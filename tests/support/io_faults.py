@@ -1,4 +1,4 @@
-"""A disk that fails at the n-th thing asked of it: Python's calls and SQLite's, of files below one folder.
+"""A disk that fails at the n-th call of Python or SQLite for files below one folder.
 
 Run as a program it is a fork server: it has imported everything, and runs commands in copies of itself, each with a
 fault of its own. Files opened by Python go through `_pyio`, which is written in Python and calls `os` for everything.
@@ -50,7 +50,7 @@ class Disk:
         return not isinstance(path, int) and str(Path(os.fsdecode(path)).absolute()).startswith(self._folder)
 
     def fails(self, call: str, path: Any) -> bool:
-        """Note a call; whether it fails."""
+        """Count a call; return whether it fails."""
         name = str(Path(os.fsdecode(path)).absolute()).removeprefix(self._folder)
         self.seen.append(f"{call} {_RANDOM.sub('*', name)}")
         self.callers.append(_lines())
@@ -230,7 +230,7 @@ class _FailingFile(apsw.VFSFile):
 
 @dataclass(frozen=True)
 class Done:
-    """How a command ended, and what it had asked of the disk."""
+    """The result of a command, and its calls to the disk."""
 
     code: int
     output: str

@@ -62,7 +62,7 @@ def serving(service: Service, limits: Limits, listener: socket.socket | None = N
 
 
 def rest_of(connection: socket.socket) -> bytes:
-    """All that comes until the server closes."""
+    """Return all bytes until the server closes."""
     received = b""
     while more := connection.recv(65536):
         received += more

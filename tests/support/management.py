@@ -20,7 +20,7 @@ def token_path(store: Path) -> Path:
 def asked(
     url: str, path: str, body: Any = None, token: str | None = None, method: str = "POST"
 ) -> tuple[int, dict[str, str], Any]:
-    """Status, headers and JSON of an answer."""
+    """Return status, headers and JSON of an answer."""
     with closing(http.client.HTTPConnection(urlsplit(url).netloc, timeout=60)) as connection:
         headers = {} if token is None else {"Authorization": f"Bearer {token}"}
         connection.request(method, path, body, headers)
@@ -29,6 +29,6 @@ def asked(
 
 
 def posted(server: Server, store: Path, body: Any) -> tuple[int, Any]:
-    """Status and JSON of the answer to a post with the right token."""
+    """Return status and JSON of the answer to a POST with the right token."""
     status, _, answer = asked(server.management_url, EVENTS, body, token_path(store).read_text().strip())
     return status, answer

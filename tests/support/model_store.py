@@ -6,7 +6,7 @@ accounts file that has no username. A follow of oneself is refused as such also 
 name means an erased account only if it means no living one. An event that names an account by a present or former
 username is rejected, unless that is also the key of an account, maybe of an erased one; so is one that names an unknown
 account by an erased username. Only an erasure may name a key that was an erased username. An erased account's entries
-in others' lists keep their slots until `tidy`. An event that claimed a time in the future is a duplicate whenever it
+in others' lists keep their slots until `run_maintenance`. An event that claimed a time in the future is a duplicate whenever it
 comes again.
 """
 
@@ -65,7 +65,7 @@ class Person:
         return self.said[of][1] if of in self.said else UNSAID[of]
 
     def tell(self, record: AccountRecord, at: int) -> None:
-        """Take notice of what a record says at a second: the latest wins, at one second the larger value."""
+        """Apply a record at a second. The latest value wins, and at the same second the larger one."""
         for of in UNSAID:
             value = getattr(record, of)
             if value is not None:
@@ -119,8 +119,8 @@ class ModelGraph:
         """Apply events in the given order."""
         return [self._apply(event, received_at) for event in events]
 
-    async def tidy(self) -> bool:
-        """Give back the seconds of what erased accounts left in others' lists, all at once."""
+    async def run_maintenance(self) -> bool:
+        """Free all slots of erased accounts' entries in others' lists."""
         self.lists = {
             owned: {position: entry for position, entry in entries.items() if entry[0] in self.people}
             for owned, entries in self.lists.items()
@@ -129,7 +129,7 @@ class ModelGraph:
 
     async def compact(self) -> None:
         """The same."""
-        await self.tidy()
+        await self.run_maintenance()
 
     async def settle(self) -> None:
         """Nothing to wait for."""
@@ -165,7 +165,7 @@ class ModelGraph:
         return [
             (position, other)
             for position, (other, start) in sorted(entries.items(), reverse=True)
-            if self.is_row(other) and stands(self._interval(request, other, start), request.as_of)
+            if self.is_visible(other) and stands(self._interval(request, other, start), request.as_of)
         ]
 
     def entries(self, account_id: int, direction: Direction) -> Entries:
@@ -178,10 +178,10 @@ class ModelGraph:
         assert person is not None
         return Row(person.value("display_name"), self.username(person) or "")
 
-    def is_row(self, account_id: int) -> bool:
+    def is_visible(self, account_id: int) -> bool:
         """Whether lists show an account: it is public enough and has a name."""
         person = self.people.get(account_id)
-        return person is not None and person.value("visibility").is_row and self.username(person) is not None
+        return person is not None and person.value("visibility").is_visible and self.username(person) is not None
 
     def _interval(self, request: PageRequest, other: int, start: int) -> Interval:
         """The interval of an entry."""
@@ -280,7 +280,7 @@ class ModelGraph:
         return {name for name, claims in self.claims.items() if claims.pop(person.id, None) is not None}
 
     def _knowledge(self, person: Person) -> object:
-        """All that is known of an account and can make a difference some day."""
+        """Return everything known of an account that may matter later."""
         return dict(person.said), person.claim, [claims.get(person.id) for claims in self.claims.values()]
 
     # Accounts
@@ -344,7 +344,7 @@ class ModelGraph:
         return Verdict.DUPLICATE if before == self._knowledge(person) else Verdict.ACCEPTED
 
     def _erase(self, key: str) -> Verdict:
-        """Forget an account, but for what it takes to know it again."""
+        """Forget an account except for the names that identify it."""
         if key in self.erased_keys:
             return Verdict.DUPLICATE
         person = self.with_key(key) or self._create(key, key)

@@ -51,7 +51,7 @@ class SyncNames(NamedTuple):
 
 
 class Answer(NamedTuple):
-    """The caller was told that something is done."""
+    """The caller was told that a step is complete."""
 
     what: Any
 
@@ -74,7 +74,7 @@ class Recording:
         self.steps += [Write(file, 0, path.read_bytes()), Sync(file), SyncNames()]
 
     def answer(self, what: Any = None) -> None:
-        """Note that the caller was told."""
+        """Record that the caller was told."""
         self.steps.append(Answer(what))
 
     def has(self, path: str | Path) -> bool:
@@ -206,7 +206,7 @@ class _RecordingFile(apsw.VFSFile):
 
 
 class Cut(NamedTuple):
-    """A power cut after so many steps. `survives` says of each step that was not synced whether the disk has it."""
+    """A power cut after a number of steps. `survives` tells for each unsynced step whether the disk has it."""
 
     steps: int
     survives: Callable[[], bool]
@@ -238,7 +238,7 @@ class _File:
         self.waiting: list[Write | Truncate] = []
 
     def sync(self) -> None:
-        """Bring all to the disk."""
+        """Write everything to the disk."""
         for step in self.waiting:
             _do(step, self.content)
         self.waiting.clear()

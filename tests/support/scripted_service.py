@@ -1,4 +1,4 @@
-"""A service of the contract whose answers a test writes by hand, for what no Retinue would say."""
+"""A service with the contract's paths whose answers a test writes, for answers that Retinue never gives."""
 
 import json
 import ssl
@@ -58,7 +58,7 @@ def scripted(
             self.wfile.write(said.body)
 
         def log_message(self, *_: object) -> None:
-            """Nothing is written."""
+            """Write no log."""
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     server.daemon_threads = True

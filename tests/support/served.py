@@ -20,14 +20,14 @@ from support.service import FOLLOWING
 
 
 def exchange(server: Server, sent: bytes) -> tuple[int, dict[str, str], Any]:
-    """Send raw bytes; status, headers and JSON of the answer."""
+    """Send raw bytes; return status, headers and JSON of the answer."""
     with connected(server) as connection:
         connection.sendall(sent)
         return answer_on(connection)
 
 
 def answer_on(connection: socket.socket) -> tuple[int, dict[str, str], Any]:
-    """Status, headers and JSON of the next answer on a connection."""
+    """Return status, headers and JSON of the next answer on a connection."""
     response = http.client.HTTPResponse(connection)
     response.begin()
     return response.status, {name.lower(): value for name, value in response.getheaders()}, json.load(response)
@@ -35,7 +35,7 @@ def answer_on(connection: socket.socket) -> tuple[int, dict[str, str], Any]:
 
 @contextmanager
 def connected(server: Server) -> Iterator[socket.socket]:
-    """A bare connection."""
+    """Yield a connection without HTTP or TLS."""
     address = urlsplit(server.base_url)
     with socket.create_connection((address.hostname or "", address.port or 0), timeout=60) as connection:
         yield connection
@@ -59,37 +59,37 @@ def client(list_store: Path) -> Client:
 
 
 def token_of(server: Server, client: Client) -> str:
-    """A fresh token."""
+    """Return a fresh token."""
     with Session(server.base_url) as session:
         return session.token(client)
 
 
 def posted(server: Server, path: str, body: str, token: str = "") -> tuple[int, dict[str, str], Any]:
-    """One answer of the public listener, on a connection of its own."""
+    """Return one answer of the public listener, on a connection of its own."""
     head = f"POST {path} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {token}\r\nContent-Length: {len(body)}\r\n\r\n"
     return exchange(server, (head + body).encode())
 
 
 def audit(store: Path, *arguments: str) -> tuple[int, str]:
-    """Exit code and output of an audit command."""
+    """Return exit code and output of an audit command."""
     done = retinue("audit", *arguments, "--store", store)
     return done.returncode, done.stdout + done.stderr
 
 
 def records(store: Path) -> Iterator[dict[str, Any]]:
-    """Every record in the log."""
+    """Yield every record in the log."""
     for path in sorted(store.with_suffix(".audit").glob("*.jsonl")):
         yield from map(json.loads, path.read_text().splitlines())
 
 
 def checkpoint_count(store: Path) -> int:
-    """How many records the store has heard of."""
+    """Return the number of records in the store's checkpoint."""
     with closing(open_store(str(store)).access()) as access:
         return asyncio.run(access.audit_checkpoint()).count
 
 
 def pages_written(store: Path) -> int:
-    """How many requests for following lists are in the log up to now."""
+    """Return how many requests for following lists are in the log."""
     paths = sorted(store.with_suffix(".audit").glob("*.jsonl"))
     return sum(path.read_bytes().count(b'"endpoint":"following"') for path in paths)
 
@@ -103,7 +103,7 @@ def answers(server: Server, token: str) -> bool:
 
 
 def metrics(server: Server, store: Path) -> dict[str, float]:
-    """All samples of the metrics page."""
+    """Return all samples of the metrics page."""
     with closing(http.client.HTTPConnection(urlsplit(server.management_url).netloc, timeout=60)) as connection:
         headers = {"Authorization": f"Bearer {token_path(store).read_text().strip()}"}
         connection.request("GET", "/metrics", headers=headers)

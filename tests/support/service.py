@@ -109,7 +109,7 @@ class Service:
         return asyncio.run(self.writer.add_follows(records))
 
     def apply(self, *events: Event) -> Sequence[Decision]:
-        """Let things happen; accounts are named by key."""
+        """Apply events, which name accounts by key."""
         return asyncio.run(self.writer.apply(events, self.clock.now()))
 
     def post(self, path: str, content: bytes, headers: dict[str, str] | None = None) -> httpx.Response:
@@ -132,7 +132,7 @@ class Service:
         return asyncio.run(send())
 
     def close(self) -> None:
-        """Give the files back."""
+        """Close the store's files."""
         for part in (self.writer, self.fast_graph, self.graph, self.access, self.counters):
             part.close()
 

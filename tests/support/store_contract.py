@@ -69,10 +69,10 @@ class OpenStore:
         """Erase accounts."""
         return self.apply(*(ErasureEvent(key, NOW) for key in keys))
 
-    def tidy(self) -> None:
+    def run_maintenance(self) -> None:
         """Do all that is left to do in the background."""
-        self._noticed([run(self.writer.tidy())])
-        while run(self.writer.tidy()):
+        self._noticed([run(self.writer.run_maintenance())])
+        while run(self.writer.run_maintenance()):
             pass
 
     def page_rows(self, name: str, request: Callable[[int], PageRequest]) -> PageRows[Row]:

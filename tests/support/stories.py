@@ -22,13 +22,13 @@ FIELDS = {
 
 
 class Told(NamedTuple):
-    """An event as it is drawn: its second is so far from the second of its receipt."""
+    """An event as drawn. Its second is relative to its receipt."""
 
     event: Event
     age: int
 
     def at(self, now: int) -> Event:
-        """The event, received at a second."""
+        """Return the event, received at a second."""
         kind = type(self.event)
         fields = {name: getattr(self.event, name) for name in self.event.__struct_fields__}
         return kind(**fields | {"at": max(1, now - self.age)})
@@ -47,7 +47,7 @@ def below(request: PageRequest, found: PageRows[Row]) -> PageRequest:
 
 
 async def pages(graph: GraphReader[Row], request: PageRequest) -> list[PageRows[Row]]:
-    """A whole list, page by page."""
+    """Return a whole list, page by page."""
     found = [await graph.read(request)]
     while found[-1].has_more:
         request = below(request, found[-1])

@@ -1,4 +1,4 @@
-"""How much the tests with many cases try: `make test THOROUGH=1` tries everything, and `make test` a part of it."""
+"""The number of cases that tests try: all with `make test THOROUGH=1`, a part with `make test`."""
 
 from hypothesis import settings
 

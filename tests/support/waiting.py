@@ -1,4 +1,4 @@
-"""Waiting for what another process does: for a condition, never for a length of time."""
+"""Wait for another process: for a condition, never for a length of time."""
 
 import socket
 import time
@@ -11,7 +11,7 @@ _OPEN = ("01", "08")  # established, or closed by us alone
 
 
 def waiting_for(condition: Callable[[], object], seconds: float = PATIENCE_SECONDS) -> None:
-    """Come back as soon as the condition holds."""
+    """Return as soon as the condition holds."""
     deadline = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < deadline, "it did not happen"

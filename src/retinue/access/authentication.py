@@ -1,7 +1,6 @@
 """Authentication: clients prove their identity with key and secret, and get tokens.
 
-Secrets and tokens are 256 random bits, of which the store has only the SHA-256. With so much entropy no slow hash is
-needed.
+The store has only the SHA-256 of both. They are 256 random bits, so no slow hash is needed.
 """
 
 import asyncio
@@ -19,7 +18,7 @@ from retinue.store.contract import AccessStore
 MAX_TOKEN_BYTES = 512
 CACHE_SECONDS = 0.9
 MAX_CACHED = 10_000
-MAX_CACHED_BYTES = MAX_TOKEN_BYTES + 50  # of a header, which may be padded with blanks
+MAX_CACHED_BYTES = MAX_TOKEN_BYTES + 50  # of a header, which may be padded with spaces
 
 BASIC_HINT = "The Authorization header is Basic, not Bearer; a netrc file may have replaced the token."
 
@@ -29,8 +28,7 @@ _NO_SECRETS = Secrets(b"")
 class Authenticator:
     """Issues tokens to clients and checks them.
 
-    With `registers` an unknown key is registered with its first secret, for throw-away servers. Grants are cached, so a
-    change reaches every process within a second. An unknown token is looked up each time.
+    With `registers` an unknown key is registered with its first secret. Grants are cached for less than a second.
     """
 
     def __init__(
@@ -44,7 +42,7 @@ class Authenticator:
         self._cache: dict[bytes, tuple[TokenGrant, float]] = {}
 
     async def authenticate(self, client_key: str, client_secret: str) -> RegisteredClient:
-        """Return the client with this secret. Raises `WrongSecret`, or `InvalidClient` if only the secret is right."""
+        """Return the client. Raises `WrongSecret`, or `InvalidClient` if only the secret is right."""
         stored = await self._store.find_client(client_key)
         if stored is None and self._registers:
             stored = await self._register(client_key, client_secret)
@@ -74,7 +72,7 @@ class Authenticator:
         return token
 
     async def revoke_token(self, client: RegisteredClient, token: str) -> None:
-        """Revoke a client's token. Raises `UnknownToken` unless it is valid."""
+        """Revoke a client's token. Raises `UnknownToken`."""
         digest = digest_of(token)
         grant = await self._store.find_grant(digest)
         is_valid = grant is not None and self._clock.now() < grant.expires_at
@@ -83,11 +81,8 @@ class Authenticator:
         self._cache.clear()
 
     async def authorize(self, authorization: bytes, scope: str) -> TokenGrant:
-        """Return the grant of an Authorization header. Raises `InvalidToken` or `MissingScope`."""
-        grant = self.cached_grant(authorization, scope)
-        if grant is not None:
-            return grant
-        grant = await self._look_up(authorization)
+        """Return a header's grant. Raises `InvalidToken` or `MissingScope`."""
+        grant = self.cached_grant(authorization, scope) or await self._look_up(authorization)
         if not grant.begins_at <= self._clock.now() < grant.expires_at:
             raise InvalidToken
         if scope not in grant.scopes:

@@ -1,4 +1,4 @@
-"""The register of clients, for operators. Its `InputError`s name the field."""
+"""The register of clients, for operators. Each `InputError` names the field."""
 
 import hashlib
 import string
@@ -9,7 +9,7 @@ from msgspec import UNSET, Struct, structs
 
 from retinue.clock import Clock
 from retinue.errors import InputError, NoSuchClient
-from retinue.model import RESEARCH_SCOPE, ClientChange, Quota, RateLimit, RegisteredClient, Usage
+from retinue.model import MAX_SECOND, RESEARCH_SCOPE, ClientChange, Quota, RateLimit, RegisteredClient, Usage
 from retinue.store.contract import AccessStore
 
 SECRET_BYTES = 32
@@ -20,15 +20,10 @@ MAX_GRACE_SECONDS = 366 * 24 * 3600
 MAX_RATE_SECONDS = 60  # the longest wait that a response may ask for
 MAX_RATE_CALLS = 1_000_000
 MAX_PER_DAY = 2**53
-LAST_SECOND = 253_402_300_799  # the end of the year 9999
 
 _MAX_CHARACTERS = {"name": 200, "contact": 500, "notes": 5000}
 _MAX_SCOPE = 100
 _DIGITS = string.digits + string.ascii_letters
-_UNCHANGED_FIELDS = (
-    *("name", "contact", "notes"),
-    *("created_at", "not_before", "not_after", "suspended_at", "revoked_at"),
-)
 _DAILY = ("list_calls", "list_rows", "other_calls")
 
 
@@ -40,7 +35,7 @@ class Registered(Struct, frozen=True):
 
 
 class ClientView(Struct, frozen=True):
-    """A client as JSON. Before its window its status is pending, afterwards expired."""
+    """A client as JSON."""
 
     client_key: str
     name: str
@@ -69,7 +64,7 @@ class Clients:
         self._random_bytes = random_bytes
 
     async def create(self, fields: ClientChange) -> Registered:
-        """Register a client. Defaults are the research scope and the quota of TikTok's API."""
+        """Register a client, by default with TikTok's scope and quota."""
         if fields.name is UNSET:
             raise InputError("name: is missing")
         key = "aw" + b32encode(self._random_bytes(CLIENT_KEY_BYTES)).decode().lower()
@@ -90,7 +85,7 @@ class Clients:
         return stored[0]
 
     async def change(self, key: str, change: ClientChange) -> RegisteredClient:
-        """Change the named fields. Every worker applies it within a second."""
+        """Change the given fields. Workers apply the change within a second."""
         _apply(await self.get(key), change)
         await self._store.change_client(key, change)
         return await self.get(key)
@@ -108,7 +103,7 @@ class Clients:
         """Refuse a client and its tokens until it is resumed."""
         client = await self._get_unrevoked(key)
         since = self._clock.now() if client.suspended_at is None else client.suspended_at
-        await self._store.suspend_client(key, since)  # even if it is suspended: that may not be durable yet
+        await self._store.suspend_client(key, since)  # even if it is already suspended: that may not be durable yet
         return await self.get(key)
 
     async def resume(self, key: str) -> RegisteredClient:
@@ -131,18 +126,14 @@ class Clients:
 
 def view_of(client: RegisteredClient, used: Usage, now: int) -> ClientView:
     """Return a client with its usage since 00:00 UTC."""
-    return ClientView(
-        client_key=client.key,
-        scopes=sorted(client.scopes),
-        status=status_of(client, now),
-        used_today=used,
-        **{field: getattr(client, field) for field in _UNCHANGED_FIELDS},
-        **structs.asdict(client.quota),
-    )
+    values = structs.asdict(client) | structs.asdict(client.quota)
+    values |= {"client_key": client.key, "scopes": sorted(client.scopes)}
+    values |= {"status": status_of(client, now), "used_today": used}
+    return ClientView(**{field: values[field] for field in ClientView.__struct_fields__})
 
 
 def status_of(client: RegisteredClient, now: int) -> str:
-    """Return the status of a client at a second."""
+    """Return the status of a client at a Unix second."""
     if client.revoked_at is not None:
         return "revoked"
     if client.suspended_at is not None:
@@ -159,7 +150,7 @@ def digest_of(secret: str) -> bytes:
 
 def fresh_secret(random_bytes: Callable[[int], bytes]) -> str:
     """Return 256 random bits as letters and digits."""
-    # Base64 would not do: command lines take a word that begins with `-` for an option.
+    # Not Base64: it may begin with `-`, and command lines would take it for an option.
     number = int.from_bytes(random_bytes(SECRET_BYTES))
     digits = []
     for _ in range(SECRET_CHARACTERS):
@@ -195,8 +186,8 @@ def _faults_in_texts(client: RegisteredClient) -> Iterator[str]:
 def _faults_in_window(client: RegisteredClient) -> Iterator[str]:
     for field in ("not_before", "not_after"):
         second: int | None = getattr(client, field)
-        if second is not None and not 0 <= second <= LAST_SECOND:
-            yield f"{field}: expected a Unix second from 0 to {LAST_SECOND}"
+        if second is not None and not 0 <= second <= MAX_SECOND:
+            yield f"{field}: expected a Unix second from 0 to {MAX_SECOND}"
     if client.not_before is not None and client.not_after is not None and client.not_before >= client.not_after:
         yield "not_after: the access window would end before it begins"
 

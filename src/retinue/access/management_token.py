@@ -1,4 +1,4 @@
-"""The management token, which allows changing the graph over HTTP. It is compared in constant time."""
+"""The management token, which allows changing the graph over HTTP."""
 
 import hmac
 import os
@@ -35,16 +35,11 @@ def management_token(path: Path, random_bytes: Callable[[int], bytes]) -> Manage
     """Return the token in a file; create it if needed. Raises `InputError`."""
     try:
         if not path.exists():
-            _create(path, fresh_secret(random_bytes).encode() + b"\n")
+            with write_atomically(path, replaces=False) as unfinished:
+                unfinished.write_bytes(fresh_secret(random_bytes).encode() + b"\n")
         return ManagementToken(_content(path))
     except OSError as error:
         raise InputError(f"{path}: the management token cannot be stored here: {error.strerror}") from error
-
-
-def _create(path: Path, content: bytes) -> None:
-
-    with write_atomically(path, replaces=False) as unfinished:
-        unfinished.write_bytes(content)
 
 
 def _content(path: Path) -> bytes:

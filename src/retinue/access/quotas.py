@@ -1,7 +1,4 @@
-"""Quotas: the daily limits of a client's two pools, and its rate limit.
-
-A call is charged when its response is known, in one step with all its rows, and only if everything fits.
-"""
+"""Quotas and rate limits. A call is charged in one step with all rows of its response, if everything fits."""
 
 from retinue.clock import Clock
 from retinue.errors import QuotaExceeded, RateLimitExceeded
@@ -20,7 +17,7 @@ class Quotas:
         self._clock = clock
 
     def remaining_rows(self, grant: TokenGrant, pool: Pool, wanted: int) -> int:
-        """Return how many wanted rows are covered. Raises `RateLimitExceeded` or `QuotaExceeded`."""
+        """Return how many of the wanted rows remain. Raises `RateLimitExceeded` or `QuotaExceeded`."""
         now = self._clock.now()
         rows = self._counters.remaining(grant.quota_key, now, pool, grant.quota, wanted)
         if rows:
@@ -31,7 +28,7 @@ class Quotas:
         raise QuotaExceeded(status.limit, max(0, status.calls or 0), status.reset)
 
     def charge(self, grant: TokenGrant, pool: Pool, rows: int) -> QuotaStatus | None:
-        """Charge a call and its rows. Return None, charging nothing, if they do not fit."""
+        """Charge a call and its rows. Return None if they do not fit."""
         return self._counters.charge(grant.quota_key, self._clock.now(), pool, rows, grant.quota)
 
     def admit_token(self, client: RegisteredClient) -> None:

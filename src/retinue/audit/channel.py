@@ -1,7 +1,7 @@
 """The channel on which workers send audit records to the coordinator: one socket, in batches.
 
-The supervisor holds both ends, so sent records survive the end of any other process. A killed worker loses at most the
-batch that it is collecting, or its buffer if the coordinator is away. Requests are refused while the buffer is full.
+The supervisor holds both ends, so sent records survive the end of any other process. A killed worker loses its buffered
+records. Requests are refused while the buffer is full.
 """
 
 import asyncio
@@ -17,8 +17,8 @@ from retinue.audit.record_counters import WorkerCounter
 BATCH_RECORDS = 100
 BATCH_SECONDS = 0.05
 MAX_BUFFERED = 10_000
-MAX_BUFFERED_REFUSALS = 10_000  # refusals while the buffer is full are recorded, too, but not without limit
-BATCH_BYTES = 128 * 1024  # below what the kernel accepts as one message
+MAX_BUFFERED_REFUSALS = 10_000  # more, for refusals while the buffer is full
+BATCH_BYTES = 128 * 1024  # below the kernel's limit for one message
 RETRY_SECONDS = 1.0
 DRAIN_SECONDS = 6.0  # for the last records of stopping workers
 CLOSE_SECONDS = 2.0  # for a stopping worker to send its last records
@@ -30,7 +30,7 @@ _LOGGER = logging.getLogger("retinue.audit")
 
 
 class Batch(Struct, frozen=True):
-    """Records of one worker, as JSON. Before them it made `first` records, sent or lost."""
+    """JSON records of one worker. It made `first` earlier records, sent or lost."""
 
     worker: int
     first: int

@@ -1,7 +1,7 @@
 """The hash chain over the lines of the audit log. Pure.
 
-A line is a JSON object from its number `n` to its `hash`: keyed BLAKE2b, under the store's secret, of the previous hash
-and of the line up to there. So no line can be forged, changed, removed or swapped without contradicting later hashes.
+A line is a JSON object from its number `n` to its `hash`: keyed BLAKE2b of the previous hash and the line up to there.
+So no line can be forged, changed, removed or swapped without contradicting later hashes.
 """
 
 import re
@@ -33,9 +33,9 @@ class BrokenChain(Exception):
 def line_of(
     record: bytes, before: ChainHead, secret: bytes, *, lost: int = 0, summed: int = 0
 ) -> tuple[bytes, ChainHead]:
-    """Return the line of a record and the chain head after it.
+    """Return the line of a JSON record, and the next chain head.
 
-    `record` is a JSON object with at least one field. With `lost` or `summed` it takes that many numbers.
+    A record of `lost` or `summed` records takes that many numbers.
     """
     count = before.count + (lost or summed or 1)
     span = b'"lost":%d,' % lost if lost else b'"summed":%d,' % summed if summed else b""
@@ -63,7 +63,7 @@ def stated_head(line: bytes) -> ChainHead:
 
 
 def torn_digest(fragment: bytes, secret: bytes) -> str:
-    """Return the digest by which a record vouches for a torn line."""
+    """Return the digest that a resuming record holds of a torn line."""
     return blake2b(fragment, key=secret, digest_size=HASH_BYTES).hexdigest()
 
 

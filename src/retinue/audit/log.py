@@ -1,7 +1,6 @@
 """Writing the audit log: JSON lines in one hash chain, in files that are rotated.
 
-The lock on the folder guarantees a single writer. Records that cannot be written, such as on a full disk, are buffered
-and written later.
+A lock guarantees a single writer. Records that cannot be written, such as on a full disk, are written later.
 """
 
 import contextlib
@@ -53,7 +52,7 @@ class AuditLog:
 
     @property
     def written(self) -> ChainHead:
-        """The chain head of what is in the files."""
+        """The chain head at the end of the files."""
         return self._written
 
     @property

@@ -20,7 +20,7 @@ _TORN = b'"torn":"'
 
 
 class AuditLine(Struct, frozen=True, gc=False):
-    """A line of the log, without its newline if it `is_whole`."""
+    """A line of the log, without its newline. `is_whole`: a newline ended it."""
 
     path: Path
     number: int
@@ -119,10 +119,10 @@ def lines_of(paths: list[Path]) -> Iterator[AuditLine]:
 
 
 def follow(lines: Iterator[AuditLine], before: ChainHead, secret: bytes) -> Iterator[ChainStep]:
-    """Yield the steps of the chain. After a problem it continues with the stated head."""
+    """Yield the steps of the chain. After a problem, continue from the stated head."""
     head = before
     torn: AuditLine | None = None
-    is_first = True  # the unfinished line that the first one vouches for may have been removed with its file
+    is_first = True  # a torn line before the first one may have been removed with its file
     for line in lines:
         if not line.is_whole:
             torn = line
@@ -169,7 +169,7 @@ def missing_at_end(folder: Path, checkpoint: Checkpoint) -> RecordsMade | None:
 
 
 def describe_loss(lost: int, since: int, until: int) -> str:
-    """Return a phrase such as `3 records between … and …`."""
+    """Return a phrase such as `3 records between … and …`. Times are Unix seconds."""
     return f"{lost} records between {utc(since)} and {utc(until)}"
 
 

@@ -14,12 +14,12 @@ from msgspec import Struct
 from retinue import names
 from retinue.clock import Clock
 
-# As written in existing logs: the endpoint of records that the log adds itself.
-_OWN_ENDPOINT = "keeper"
+# The endpoint of records that the log adds itself.
+_OWN_ENDPOINT = "coordinator"
 
 
 class RemovedRecords(Struct, frozen=True, gc=False):
-    """The records in a removed file: their numbers, last hash in hex, and times."""
+    """The records in a removed file: numbers, last hash in hex, times."""
 
     first: int
     last: int
@@ -29,11 +29,11 @@ class RemovedRecords(Struct, frozen=True, gc=False):
 
 
 class AuditRecord(Struct, frozen=True, gc=False, kw_only=True, omit_defaults=True):
-    """A request. Times are Unix seconds, `name` is an HMAC in hex, `client` a client key.
+    """A request. `name` is an HMAC in hex, `client` a client key, `action` the method and path of management.
 
-    `action` is the method and path of a management request. `statements` were sent to a cluster since the last record.
-    With `torn` (`hash_chain.torn_digest`), `lost` or `removed` it is no request: the log resumed after a crash, records
-    were lost between `since` and `time`, or an old file was removed. With `summed` it stands for that many refusals.
+    `statements` were sent to a cluster since the last record. With `summed` it stands for that many refusals. With
+    `torn`, `lost` or `removed` it is no request: the log resumed after a crash, records were lost between `since` and
+    `time`, or an old file was removed.
     """
 
     time: int
@@ -111,7 +111,7 @@ class AuditSink(Protocol):
 
 
 class Auditor:
-    """Records requests in a sink. `statements` returns how many this process has sent to a cluster."""
+    """Records requests in a sink. `statements` returns how many were sent to a cluster."""
 
     def __init__(self, sink: AuditSink, secret: bytes, clock: Clock, statements: Callable[[], int] = lambda: 0) -> None:
         self.sink = sink

@@ -1,8 +1,7 @@
 """Counters of audit records, in one file that all processes map.
 
-Workers count the records that they make, and the coordinator those that it receives. Compared with the hash chain they
-tell how many are lost. Counting needs no disk space, since the file has its full size from the start. Each count has
-its complement beside it; a file with a pair that does not fit counts nothing.
+Workers count the records that they make, and the coordinator those that it receives, so both know how many are lost.
+The file has its full size from the start. Each count has a complement, and a file with a wrong one counts nothing.
 """
 
 import mmap
@@ -13,6 +12,7 @@ from msgspec import Struct
 
 from retinue.durable import sync
 from retinue.errors import StoreError
+from retinue.model import MAX_SECOND
 from retinue.safe_files import open_regular, read_regular
 
 MAX_WORKERS = 256
@@ -28,8 +28,7 @@ _CELLS = 1024
 _BYTES = 8 * _CELLS
 _LAST_CELL = _CELLS - 1  # complements are at the end, in reverse order
 _CHECKED = (_BASE, _OWN, *range(_FIRST_MADE, _FIRST_MADE + MAX_WORKERS))
-_MAX_COUNT = 2**52  # of records in all; the checkpoint allows no more than twice that
-LAST_SECOND = 253_402_300_799  # of the year 9999
+_MAX_COUNT = 2**52  # of all records; the checkpoint allows at most twice as many
 
 
 class RecordsMade(Struct, frozen=True):
@@ -44,7 +43,7 @@ class RecordCounters:
     """The counters, on an open file."""
 
     def __init__(self, descriptor: int) -> None:
-        if os.fstat(descriptor).st_size < _BYTES:  # it was truncated while a server runs
+        if os.fstat(descriptor).st_size < _BYTES:  # it was truncated while a server was running
             os.posix_fallocate(descriptor, 0, _BYTES)
         self._map = mmap.mmap(descriptor, _BYTES)
         self._cells = memoryview(self._map).cast("q")
@@ -88,7 +87,7 @@ class RecordCounters:
         _put(self._cells, _OWN, self._cells[_OWN] + count)
 
     def note_summing(self, count: int) -> None:
-        """Set how many records are in unwritten sums."""
+        """Set the number of records in unwritten sums."""
         self._cells[_SUMMING] = count
 
     def follow_log(self, count: int) -> None:
@@ -173,7 +172,7 @@ def _is_sound(cells: "memoryview[int]") -> bool:
     # A complement may be behind by 1 if a process was killed.
     counts = [cells[place] for place in _CHECKED]
     fits = all(cells[place] - ~cells[_LAST_CELL - place] in (0, 1) for place in _CHECKED)
-    is_plausible = min(counts) >= 0 and sum(counts) <= _MAX_COUNT and 0 <= cells[_SINCE] <= LAST_SECOND
+    is_plausible = min(counts) >= 0 and sum(counts) <= _MAX_COUNT and 0 <= cells[_SINCE] <= MAX_SECOND
     return cells[_MAGIC_AT] == _MAGIC and fits and is_plausible and 0 <= cells[_SUMMING] <= sum(counts)
 
 

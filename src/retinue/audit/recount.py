@@ -15,8 +15,8 @@ from msgspec import Struct, field
 from retinue.audit.hash_chain import BrokenChain, ChainHead, stated_head
 from retinue.audit.log_files import follow, lines_of, missing_at_end, retained_files
 from retinue.audit.record import AuditRecord
-from retinue.audit.record_counters import LAST_SECOND, read_made
-from retinue.model import Direction, Quota, QuotaKey, RegisteredClient, Usage
+from retinue.audit.record_counters import read_made
+from retinue.model import MAX_SECOND, Direction, Quota, QuotaKey, RegisteredClient, Usage
 from retinue.store.contract import Checkpoint
 from retinue.store.quota_counters import DAY_SECONDS, Counted, Restoring
 
@@ -79,9 +79,9 @@ class Recount:
     async def of_damaged(self, access: ClientsAndCheckpoint, second: int, made: int, received: int) -> list[str]:
         """Restore clients whose records have stayed damaged since the previous call.
 
-        A record that is being written looks damaged, but not twice with the same bytes. Nothing is restored before
-        all audit records made up to the previous call have been received.
+        Before that, all audit records made up to the previous call must have been received.
         """
+        # A record that is being written looks damaged, but not twice with the same bytes.
         before, self._damaged = self._damaged, self._counters.damaged()
         made_before, self._made = self._made, made
         damaged = {client_id for client_id, record in self._damaged.items() if before.get(client_id) == record}
@@ -123,7 +123,7 @@ class Recount:
 
     def _raise(self, clients: Sequence[RegisteredClient], checkpoint: Checkpoint, second: int) -> list[str]:
         day = count_day(self._folder, checkpoint, second)
-        if day.problem:  # a kill does not cause that, so the counters may be as old as the log
+        if day.problem:  # a killed process does not cause that, so the counters may be as old as the log
             return self._spend(clients, second, day.problem)
         return [
             f"client {client.key}: {_RAISED}: {_describe(day.counted(client).used)}"
@@ -143,7 +143,7 @@ class FutureDayWarnings:
         if newest <= max(self._warned, second // DAY_SECONDS + 1):
             return []
         self._warned = newest
-        day = datetime.fromtimestamp(min(newest * DAY_SECONDS, LAST_SECOND), UTC)
+        day = datetime.fromtimestamp(min(newest * DAY_SECONDS, MAX_SECOND), UTC)
         return [f"{_FUTURE_DAY.format(day=day)}. {_FUTURE_DAY_REMEDY}"]
 
 
@@ -180,7 +180,7 @@ class _DayCounts(Struct):
 
     def add(self, record: AuditRecord, second: int) -> None:
         today = second // DAY_SECONDS
-        begin, end = sorted((record.since or record.time, record.time))  # a clock may have been put back in between
+        begin, end = sorted((record.since or record.time, record.time))  # the clock may have been set back in between
         if record.lost and begin // DAY_SECONDS <= today <= end // DAY_SECONDS:
             self.losses = f"{record.lost} records are lost"
         if record.client and record.time // DAY_SECONDS == today:
@@ -191,7 +191,7 @@ class _DayCounts(Struct):
 
 
 def count_day(folder: Path, checkpoint: Checkpoint, second: int) -> _DayCounts:
-    """Count the records of a second's day. Lines outside the chain are skipped and reported as a problem."""
+    """Count the records of a second's day. Lines outside the chain are a problem."""
     day = _DayCounts()
     try:
         paths, last = _since(folder, checkpoint, second // DAY_SECONDS)
@@ -218,7 +218,7 @@ def _losses(folder: Path, checkpoint: Checkpoint) -> str:
 
 
 def _since(folder: Path, checkpoint: Checkpoint, day: int) -> tuple[list[Path], ChainHead]:
-    # Days may alternate if a clock was put back, so begin before the oldest file that does not begin earlier.
+    # Days may alternate if the clock was set back, so begin before the oldest file that does not begin earlier.
     paths = retained_files(folder, checkpoint)
     later = (index for index, path in enumerate(paths) if not _begins_before(path, day))
     start = max(0, next(later, len(paths)) - 1)

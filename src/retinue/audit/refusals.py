@@ -1,7 +1,7 @@
 """Sums of refusals, so that a flood cannot fill the disk.
 
-For each client, and for unauthenticated callers together, some refusals are recorded one by one. The rest is summed up
-by client, endpoint, code, address and action, with bounded memory.
+Some refusals of each client, and of all unauthenticated callers together, are recorded one by one. The rest is summed
+up in bounded memory.
 """
 
 from collections.abc import Sequence
@@ -13,11 +13,11 @@ from retinue.clock import Clock
 
 # Refusals recorded one by one for each client, for unauthenticated callers and for the management listener.
 BURST = 600
-REFILL_SECONDS = 1.0  # for one more
+REFILL_SECONDS = 1.0  # until one more may be recorded
 WINDOW_SECONDS = 30.0
-MAX_ADDRESSES = 32  # and as many actions
+MAX_ADDRESSES = 32  # of a sum; the same for actions
 
-LOG_ID_DATE = 14  # leading digits of a log_id that are its second
+LOG_ID_DATE = 14  # leading digits of a log_id: its time
 _MIN_REFUSAL = 400
 _FAULT = 500  # always recorded one by one: its log_id leads to a traceback in the server's log
 
@@ -86,7 +86,7 @@ class RefusalSums:
         return summaries
 
     def _is_summed(self, encoded: bytes) -> bool:
-        if b'"status":200,' in encoded:  # the vast majority need not be decoded
+        if b'"status":200,' in encoded:  # nearly all records; decoding them would be slow
             return False
         record = decode_record(encoded)
         if not _is_refusal(record):

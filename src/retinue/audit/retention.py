@@ -1,7 +1,7 @@
 """Retention of audit files, and the task that applies it.
 
-A clock that was behind must not make records look old. So the age of a file is that of the newest of its credible times
-(not in the future, not before 2020) and of the first credible time after it.
+A clock that was behind must not make records look old. So a file is as old as the newest credible time in it, or as the
+first one after it.
 """
 
 import asyncio
@@ -24,7 +24,7 @@ from retinue.store.contract import AccessStore
 INTERVAL_SECONDS = 60
 
 _TIME = re.compile(rb'"time":([0-9]{1,12}),')  # decoding whole records of a long log would take minutes
-_EARLIEST = 1_577_836_800  # 2020; a machine without a clock of its own starts in an earlier year
+_EARLIEST = 1_577_836_800  # 2020, in Unix seconds; a machine without a hardware clock starts in an earlier year
 _LOGGER = logging.getLogger("retinue.retention")
 
 
@@ -45,7 +45,7 @@ class Retention(Struct, frozen=True):
                 await self.apply()
             except (OSError, StoreError, StoreUnavailable) as error:
                 _LOGGER.warning("old audit files and expired tokens stay for now: %s", error)
-            except Exception:  # a task that ended silently would be noticed too late
+            except Exception:  # ending the task would be noticed too late
                 _LOGGER.exception("old audit files and expired tokens stay for now")
             await asyncio.sleep(INTERVAL_SECONDS)
 
@@ -54,7 +54,7 @@ class Retention(Struct, frozen=True):
         self._save_time(self.trusted.update)
         self.audit.measure()
         now = self.trusted.now()
-        await self.access.forget_tokens(now)  # they are refused anyway; this only keeps the store small
+        await self.access.forget_tokens(now)  # expired tokens are refused anyway; this only keeps the store small
         while self.keep_seconds:
             file = await asyncio.to_thread(oldest_expired, self.folder, now, self.keep_seconds)
             if file is None or not await self.audit.remove(file, self.clock.now()):
@@ -67,7 +67,7 @@ class Retention(Struct, frozen=True):
     def _save_time(self, save: Callable[[], None]) -> None:
         try:
             save()
-        except OSError as error:  # such as on a full disk, where removing files helps
+        except OSError as error:  # on a full disk, for example, removing files helps
             _LOGGER.warning("the trusted time cannot be saved: %s", error)
 
 

@@ -1,7 +1,6 @@
 """Signed heads of the audit log, to be kept on another machine.
 
-A signed head stands for all earlier records, so a rewritten history does not fit an older one, even if the secret and
-the checkpoint were rewritten with it.
+A rewritten log contradicts older signed heads, even if the secret and the checkpoint were rewritten too.
 """
 
 import hmac
@@ -12,13 +11,13 @@ import msgspec
 from msgspec import Struct
 
 from retinue.audit.hash_chain import BEGINNING, HASH_BYTES, ChainHead
-from retinue.audit.log_files import utc
-from retinue.audit.record import AuditRecord, RemovedRecords
-from retinue.audit.record_counters import LAST_SECOND
+from retinue.audit.log_files import ChainStep, utc
 from retinue.errors import InputError
+from retinue.model import MAX_SECOND
 from retinue.store.contract import Checkpoint
 
 _PERSON = b"retinue-head"
+_REMOVED = b'"removed":{'
 _EXPECTED = "expected the output of `retinue audit head`"
 
 
@@ -42,7 +41,7 @@ def sign_head(head: ChainHead, time: int, secret: bytes) -> SignedHead:
 
 
 def is_genuine(head: SignedHead, secret: bytes) -> bool:
-    """Return whether the signature fits."""
+    """Return whether the signature is valid."""
     expected = _mac(head.records, head.hash, head.time, secret)
     return hmac.compare_digest(expected.encode(), head.mac.encode())
 
@@ -69,15 +68,19 @@ class HeadComparison:
         self._checkpoint = checkpoint
         self._signed_counts = {head.records for head in heads}
         self._hashes = {0: BEGINNING.hash, checkpoint.before_count: checkpoint.before_hash}
-        self._last_removal: tuple[int, RemovedRecords] | None = None
+        self._removal_note = ""
 
-    def add(self, head: ChainHead, removal: AuditRecord | None) -> None:
-        """Add the next chain head, and its record of a removal."""
-        if head.count in self._signed_counts:
-            self._hashes[head.count] = head.hash
-        removed = None if removal is None else removal.removed
-        if removal is not None and removed is not None and removed.last == self._checkpoint.before_count:
-            self._last_removal = (removal.time, removed)
+    def add(self, step: ChainStep) -> None:
+        """Add the next line of the log."""
+        if step.head.count in self._signed_counts:
+            self._hashes[step.head.count] = step.head.hash
+        if step.is_sound and _REMOVED in step.line.content:
+            record, before = step.line.record, self._checkpoint.before_count
+            if (removed := record.removed) is not None and removed.last == before:
+                last = f"records {removed.first} to {removed.last}, {utc(removed.oldest)} to {utc(removed.newest)}"
+                self._removal_note = (
+                    f"records 1 to {before} were removed for their age; last, at {utc(record.time)}, {last}"
+                )
 
     def problems(self, last: ChainHead) -> Iterator[str]:
         """Report the signed heads that the log contradicts."""
@@ -89,10 +92,8 @@ class HeadComparison:
     def notes(self) -> Iterator[str]:
         """Report removed records, and the signed heads among them."""
         before = self._checkpoint.before_count
-        if self._last_removal is not None:
-            time, last = self._last_removal
-            records = f"records {last.first} to {last.last}, {utc(last.oldest)} to {utc(last.newest)}"
-            yield f"records 1 to {before} were removed for their age; last, at {utc(time)}, {records}"
+        if self._removal_note:
+            yield self._removal_note
         elif before:
             yield f"records 1 to {before} are not retained, and no record says when they were removed"
         for head in self._heads:
@@ -109,7 +110,7 @@ class HeadComparison:
             return f"the end is missing: the last record is {last.count}"
         if head.records > self._checkpoint.before_count:
             return "the record is missing"
-        return "" if self._last_removal is not None else "the record is missing, and no record says that it was removed"
+        return "" if self._removal_note else "the record is missing, and no record says that it was removed"
 
 
 def _name_of(head: SignedHead) -> str:
@@ -119,7 +120,7 @@ def _name_of(head: SignedHead) -> str:
 def _parse(line: str) -> SignedHead | None:
     try:
         head = msgspec.json.decode(line[line.index("{") :], type=SignedHead)
-        is_plausible = head.records >= 0 and 0 <= head.time <= LAST_SECOND
+        is_plausible = head.records >= 0 and 0 <= head.time <= MAX_SECOND
         return head if is_plausible and len(head.chain_head.hash) == HASH_BYTES else None
     except (ValueError, msgspec.DecodeError):
         return None

@@ -1,4 +1,4 @@
-"""The space of the audit log: below its size limit, and on its disk."""
+"""The free space of the audit log: below its size limit, and on its disk."""
 
 import errno
 import logging
@@ -9,7 +9,7 @@ from msgspec import Struct
 
 from retinue.audit.log_files import files_of
 
-# Shares of the limit or of the disk that are still free. Of a large disk only a part counts.
+# Free shares of the limit or of the disk. Only a part of a large disk counts.
 LOW_SHARE = 0.2
 CRITICAL_SHARE = 0.05
 MAX_COUNTED_DISK_BYTES = 10 * 1024**3

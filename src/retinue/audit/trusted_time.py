@@ -1,7 +1,7 @@
-"""Trusted time: the wall clock, as far as a second clock confirms it.
+"""Trusted time: the wall clock, as far as the uptime clock confirms it.
 
-Retention goes by it, since a wall clock that jumps ahead must not make records look old. Time counts only if it also
-passed on the uptime clock. Across a restart `SLACK_SECONDS` are believed; an operator confirms the rest.
+So a wall clock that jumps ahead does not make records old. Across a restart an advance of `SLACK_SECONDS` is trusted,
+and an operator confirms a longer one.
 """
 
 import hmac
@@ -63,7 +63,7 @@ class TimeFile(Struct, frozen=True):
 
 
 class TimeFiles(Struct, frozen=True):
-    """The files of trusted time and of an operator's confirmation. A server applies the latter within a minute."""
+    """The files of trusted time and of an operator's confirmation."""
 
     folder: Path
     secret: bytes

@@ -27,16 +27,11 @@ from retinue.store.contract import Checkpoint
 MAX_PROBLEMS = 20
 
 _LOST = b'"lost":'
-_REMOVED = b'"removed":{'
 _SUMMED = b'"summed":'
 
 
 class VerifyReport(Struct):
-    """The result of verification.
-
-    `lost` records were made and are not in the log. Of these, `missing` are not recorded as lost in the log itself.
-    `summed` refusals have no record of their own.
-    """
+    """The result of verification. The log does not mention `missing` of the `lost` records."""
 
     records: int
     problems: list[str] = field(default_factory=list)
@@ -57,7 +52,7 @@ def verify(folder: Path, checkpoint: Checkpoint, heads: Sequence[SignedHead] = (
     for step in follow_retained(folder, checkpoint):
         last = step.head
         _add_step(report, step, checkpoint)
-        comparison.add(step.head, _removal_in(step))
+        comparison.add(step)
         matches_checkpoint = matches_checkpoint or step.head == ChainHead(checkpoint.count, checkpoint.hash)
     _compare_end(report, last, checkpoint, matches_checkpoint=matches_checkpoint)
     _compare_made(report, last, checkpoint, made)
@@ -103,10 +98,6 @@ def _add_step(report: VerifyReport, step: ChainStep, checkpoint: Checkpoint) -> 
             _add_loss(report, step.line.record)
         if _SUMMED in step.line.content:
             report.summed += step.line.record.summed
-
-
-def _removal_in(step: ChainStep) -> AuditRecord | None:
-    return step.line.record if step.is_sound and _REMOVED in step.line.content else None
 
 
 def _add_loss(report: VerifyReport, record: AuditRecord) -> None:

@@ -24,13 +24,12 @@ REJECTED = 1
 STOPPED = 128  # and the signal's number: 130 after Ctrl-C, 143 after SIGTERM
 
 _HELP_FILES = "Events as JSON lines; .gz files are compressed. Without a file, or as -, standard input."
-_HELP_SCHEMA = "Print the JSON Schema of an event and exit."
 
 
 def apply(
     files: Annotated[list[str] | None, typer.Argument(help=_HELP_FILES)] = None,
     url: StoreUrl = default_of("store"),
-    schema: Annotated[bool, flag("schema", _HELP_SCHEMA)] = False,
+    schema: Annotated[bool, flag("schema", "Print the JSON Schema of an event and exit.")] = False,
 ) -> None:
     """Apply events to a store as they arrive. A missing store is created.
 

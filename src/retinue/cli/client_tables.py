@@ -5,19 +5,22 @@ from datetime import UTC, datetime
 
 from retinue.access.clients import ClientView
 from retinue.cli.terminal import TableColumn, print_table
-from retinue.model import RateLimit
 
 
 def print_list(clients: Sequence[ClientView]) -> None:
     """Print a line of at most 80 columns for each client."""
     columns = [TableColumn("client key", is_whole=True), TableColumn("name"), TableColumn("status")]
     columns += [TableColumn("calls for lists today", "right"), TableColumn("created", is_whole=True)]
-    print_table(columns, map(_row, clients))
+    rows = (
+        (client.client_key, client.name, client.status, _list_calls(client), _date(client.created_at)[:10])
+        for client in clients
+    )
+    print_table(columns, rows)
 
 
 def print_one(client: ClientView) -> None:
     """Print all fields of a client."""
-    used = client.used_today
+    used, rate = client.used_today, client.rate
     rows = (
         ("client key", client.client_key),
         ("name", client.name),
@@ -29,25 +32,20 @@ def print_one(client: ClientView) -> None:
         ("access window", f"{_date(client.not_before) or 'any time'} to {_date(client.not_after) or 'any time'}"),
         ("suspended", _date(client.suspended_at)),
         ("revoked", _date(client.revoked_at)),
-        ("calls for lists today", f"{used.list_calls:,} of {_limit(client.list_calls)}"),
+        ("calls for lists today", _list_calls(client)),
         ("rows of lists today", f"{used.list_rows:,} of {_limit(client.list_rows)}"),
         ("other calls today", f"{used.other_calls:,} of {_limit(client.other_calls)}"),
-        ("short-term limit", _rate(client.rate)),
+        ("short-term limit", f"{rate.calls:,} calls in {rate.seconds} s" if rate else "none"),
     )
     print_table([TableColumn(is_whole=True), TableColumn()], rows)
 
 
-def _row(client: ClientView) -> tuple[str, ...]:
-    calls = f"{client.used_today.list_calls:,} of {_limit(client.list_calls)}"
-    return (client.client_key, client.name, client.status, calls, _date(client.created_at)[:10])
+def _list_calls(client: ClientView) -> str:
+    return f"{client.used_today.list_calls:,} of {_limit(client.list_calls)}"
 
 
 def _limit(count: int | None) -> str:
     return "any number" if count is None else f"{count:,}"
-
-
-def _rate(rate: RateLimit | None) -> str:
-    return "none" if rate is None else f"{rate.calls:,} calls in {rate.seconds} s"
 
 
 def _date(second: int | None) -> str:

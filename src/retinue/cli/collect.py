@@ -34,13 +34,8 @@ FORMATS = ("parquet", "csv", "jsonl", "graphml")
 
 _HELP_USERNAMES = "A text file with one username a line. Lines that begin with # are skipped."
 _HELP_FOLDER = "Folder of the collection. A missing folder is created; an existing collection is resumed."
-_HELP_SERVER = "URL of the server."
-_HELP_KEY = "The client key."
 _HELP_SECRET = "The client secret. Other users of the machine can see it in a command line, not in the environment."  # noqa: S105
-_HELP_LISTS = f"Lists to collect, separated by commas: {', '.join(LISTS)}."
 _HELP_FORMAT = f"Formats of files to write, separated by commas: {', '.join(FORMATS)}."
-_HELP_INTO = "A new store for the complete graph, which `retinue serve` can serve."
-_HELP_CALLS = "Daily quota (UTC) of calls for lists."
 _HELP_INFO_CALLS = "Daily quota (UTC) of calls for user info and the counts in profiles."
 _HELP_CONCURRENCY = "Number of lists to read at the same time."
 _HELP_WAIT = "When the daily quota is spent, continue after 00:00 UTC instead of stopping."
@@ -53,13 +48,13 @@ def collect(
     context: typer.Context,
     usernames: Annotated[Path | None, flag("usernames", _HELP_USERNAMES)] = None,
     folder: Annotated[Path | None, flag("output", _HELP_FOLDER, "-o")] = None,
-    server: Annotated[str, flag("server", _HELP_SERVER)] = "https://open.tiktokapis.com",
-    client_key: Annotated[str, flag("client-key", _HELP_KEY)] = "",
+    server: Annotated[str, flag("server", "URL of the server.")] = "https://open.tiktokapis.com",
+    client_key: Annotated[str, flag("client-key", "The client key.")] = "",
     client_secret: Annotated[str, flag("client-secret", _HELP_SECRET)] = "",
-    lists: Annotated[str, flag("lists", _HELP_LISTS)] = "following",
+    lists: Annotated[str, flag("lists", f"Lists to collect, separated by commas: {', '.join(LISTS)}.")] = "following",
     kinds: Annotated[str, flag("format", _HELP_FORMAT)] = "parquet",
-    into: Annotated[str, flag("into", _HELP_INTO)] = "",
-    calls_per_day: Annotated[int, flag("calls-per-day", _HELP_CALLS, min=1)] = 20_000,
+    into: Annotated[str, flag("into", "A new store for the complete graph, which `retinue serve` can serve.")] = "",
+    calls_per_day: Annotated[int, flag("calls-per-day", "Daily quota (UTC) of calls for lists.", min=1)] = 20_000,
     info_calls_per_day: Annotated[int, flag("info-calls-per-day", _HELP_INFO_CALLS, min=0)] = 1_000,
     concurrency: Annotated[int, flag("concurrency", _HELP_CONCURRENCY, min=1, max=1_000)] = 16,
     wait: Annotated[bool, flag("wait", _HELP_WAIT)] = False,
@@ -157,7 +152,7 @@ def _collect(plan: "CollectPlan", folder: Path, output: _Output, access: tuple[s
     from retinue.clock import SystemClock
     from retinue.collect import collection
 
-    with ending_in_order(), collection.lock_folder(folder), _resumable():
+    with ending_in_order(), collection.lock_folder(folder), _reporting_interrupt():
         progress = collection.open_collection(folder, access[0].rstrip("/"), SystemClock().now())
         plan = _as_spelled(plan, progress)
         result, pace = _run(plan, folder, progress, access)
@@ -177,7 +172,7 @@ def _collect(plan: "CollectPlan", folder: Path, output: _Output, access: tuple[s
 
 
 @contextmanager
-def _resumable() -> "Iterator[None]":
+def _reporting_interrupt() -> "Iterator[None]":
     """Report an early end, after which the collection can be resumed."""
     try:
         yield

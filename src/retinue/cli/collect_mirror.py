@@ -27,7 +27,7 @@ def check_place(into: str) -> None:
 
 
 def make(folder: Path, into: str) -> None:
-    """Load a collection's graph into a new store. Raises `InputError` if it exists by now."""
+    """Load a collection's graph into a new store. Raises `InputError` if it already exists."""
     from retinue.collect.collection import lock_folder
 
     place = Path(into)

@@ -26,12 +26,15 @@ def read(path: Path) -> Names:
     usernames: dict[str, str] = {}
     rejected = 0
     for number, line in enumerate(_lines(path), 1):
-        name = _unquoted(line.strip())
+        name = line.strip()
+        if len(name) > 1 and name[0] == name[-1] and name[0] in _QUOTES:
+            name = name[1:-1].strip()
         if not name or line.lstrip().startswith("#"):
             continue
         if fault := _fault(name):
             rejected += 1
-            _report(path, rejected, f"line {number}: {name!r} {fault}")
+            if rejected <= _MAX_SHOWN_LINES:
+                warn(f"{path}: line {number}: {name!r} {fault}")
         else:
             usernames.setdefault(names.fold(name), names.as_answered(name))
     if rejected > _MAX_SHOWN_LINES:
@@ -50,11 +53,6 @@ def _lines(path: Path) -> list[str]:
         raise InputError(f"{path}: cannot be read: {error.strerror or error}") from None
 
 
-def _unquoted(text: str) -> str:
-    is_quoted = len(text) > 1 and text[0] == text[-1] and text[0] in _QUOTES
-    return text[1:-1].strip() if is_quoted else text
-
-
 def _fault(name: str) -> str | None:
     """Return the reason why a name cannot be a username, or None."""
     from retinue import names
@@ -64,8 +62,3 @@ def _fault(name: str) -> str | None:
     if _PROFILE_PAGE in name.lower():
         return "is the address of a profile page; give only the username"
     return names.fault_in_username(name)
-
-
-def _report(path: Path, rejected: int, message: str) -> None:
-    if rejected <= _MAX_SHOWN_LINES:
-        warn(f"{path}: {message}")

@@ -43,10 +43,7 @@ class _Shown:
             return
         self._next = now + _SHOWN_EVERY_SECONDS
         finished = self._finished()
-        from retinue.collect.progress import DAY_SECONDS
-
-        day = self._clock.now() // DAY_SECONDS
-        left = self._plan.calls_per_day["lists"] - self._progress.calls_on(day, "lists")
+        left = self._plan.calls_per_day["lists"] - self._progress.calls_today(self._clock.now(), "lists")
         note = f"{self._progress.rows:,} rows, {left:,} calls left today{self._time_left(finished, now)}"
         self._bar.update(finished, note=note)
 

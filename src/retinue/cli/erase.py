@@ -12,13 +12,9 @@ from retinue.settings import default_of
 from retinue.temporary import sweep
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-    from pathlib import Path
-
     from retinue.store.contract import GraphWriter
     from retinue.store.open import Store
 
-_HELP_KEYS = "Keys (ids) of the accounts to erase."
 _HELP_COMPACT = (
     "Then rewrite the store's file, so that no byte of erased data is left in it. Remove its rejects files and the"
     " leftovers of killed imports in the temporary folder. Other writers wait meanwhile. This needs disk space for a"
@@ -27,7 +23,7 @@ _HELP_COMPACT = (
 
 
 def erase(
-    keys: Annotated[list[str] | None, typer.Argument(help=_HELP_KEYS)] = None,
+    keys: Annotated[list[str] | None, typer.Argument(help="Keys (ids) of the accounts to erase.")] = None,
     url: StoreUrl = default_of("store"),
     compact: Annotated[bool, flag("compact", _HELP_COMPACT)] = False,
 ) -> None:
@@ -46,7 +42,7 @@ def erase(
 
 async def _erase(store: "Store", keys: list[str], *, compact: bool) -> None:
     from retinue.clock import SystemClock
-    from retinue.durable import sync
+    from retinue.durable import finished_name, sync
 
     clock = SystemClock()
     with closing(store.writer(clock)) as writer:
@@ -54,11 +50,16 @@ async def _erase(store: "Store", keys: list[str], *, compact: bool) -> None:
         if compact:
             await writer.compact()
             report.append(f"{store}: compacted")
-            for path in _rejects_of(store):
+            rejects = store.paths.rejects
+            for path in sorted(each for each in rejects.parent.iterdir() if finished_name(each.name) == rejects.name):
                 path.unlink(missing_ok=True)
                 sync(path.parent)
                 report.append(f"{path}: removed")
-            report += _swept()
+            swept = sweep()  # the leftovers of killed imports
+            report += [f"{path}: removed" for path in swept.removed]
+            report += [
+                f"{path}: is in use by a running command, which removes it when it ends" for path in swept.remaining
+            ]
     for line in report:
         print_line(line)  # at the end: output that fails must not keep a name in a file
 
@@ -88,20 +89,3 @@ async def _forget(writer: "GraphWriter", keys: list[str], now: int) -> list[str]
         else:
             report.append(f"{key}: erased")
     return report
-
-
-def _swept() -> "Iterator[str]":
-    """Remove leftovers of killed imports. Return a line for each folder."""
-    swept = sweep()
-    yield from (f"{path}: removed" for path in swept.removed)
-    yield from (f"{path}: is in use by a running command, which removes it when it ends" for path in swept.remaining)
-
-
-def _rejects_of(store: "Store") -> "Iterator[Path]":
-    """Return the rejects files of a store, unfinished ones too."""
-    from retinue.durable import finished_name
-
-    finished = store.paths.rejects
-    for path in sorted(finished.parent.iterdir()):
-        if finished_name(path.name) == finished.name:
-            yield path

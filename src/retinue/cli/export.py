@@ -22,16 +22,14 @@ class ExportFormat(Enum):
     GRAPHML = "graphml"
 
 
-_HELP_FOLDER = "A new folder for the files."
 _HELP_FORMAT = "Two tables, accounts and follows, that `retinue import` reads, or one GraphML file."
-_HELP_HISTORY = "Include ended follows, with their ends."
 
 
 def export(
-    folder: Annotated[Path, typer.Argument(help=_HELP_FOLDER)],
+    folder: Annotated[Path, typer.Argument(help="A new folder for the files.")],
     url: StoreUrl = default_of("store"),
     kind: Annotated[ExportFormat, flag("format", _HELP_FORMAT)] = ExportFormat.PARQUET,
-    history: Annotated[bool, flag("history", _HELP_HISTORY)] = False,
+    history: Annotated[bool, flag("history", "Include ended follows, with their ends.")] = False,
     spreadsheet_safe: SpreadsheetSafe = False,
 ) -> None:
     """Write a store's whole graph into files, private and withheld accounts included.

@@ -19,8 +19,8 @@ _HELP_FOLLOWS = (
 )
 _HELP_ACCOUNTS = "A table of accounts (username, display_name, ...), loaded before the follows. May be repeated."
 _HELP_SNAPSHOT = (
-    "The follows are a full dump as of this time (Unix second or ISO 8601): follows that a follower in it has in the"
-    " store and not in the dump are ended."
+    "The follows are a full dump as of this time (Unix second or ISO 8601). For each follower in the dump, follows in"
+    " the store that are missing in the dump end at this time."
 )
 
 

@@ -1,7 +1,7 @@
 """Run an import with progress bars, then report: a table and notes for people, or JSON for programs."""
 
 from collections.abc import Iterator
-from pathlib import Path, PurePath
+from pathlib import PurePath
 from typing import TYPE_CHECKING, Any
 
 from retinue.cli.output import print_json, warn
@@ -109,18 +109,11 @@ def _withheld(lists: dict[str, str]) -> Iterator[str]:
 
 def short_names(paths: list[str]) -> dict[str, str]:
     """Return for each path its shortest unique end; devices keep their names."""
-    found = {}
-    for path in paths:
-        if path.startswith("/dev/"):
-            found[path] = path
-            continue
-        parts = PurePath(path).parts
-        ends = [str(Path(*parts[-length:])) for length in range(1, len(parts) + 1)]
-        others = [PurePath(other) for other in paths if other != path]
-        is_own = [not any(_ends_with(other, PurePath(end)) for other in others) for end in ends]
-        found[path] = next((end for end, own in zip(ends, is_own, strict=True) if own), path)
-    return found
-
-
-def _ends_with(path: PurePath, end: PurePath) -> bool:
-    return path.parts[-len(end.parts) :] == end.parts
+    parts = {path: PurePath(path).parts for path in paths}
+    names = {}
+    for path, own in parts.items():
+        others = [each for other, each in parts.items() if other != path]
+        lengths = (n for n in range(1, len(own) + 1) if not any(other[-n:] == own[-n:] for other in others))
+        length = None if path.startswith("/dev/") else next(lengths, None)
+        names[path] = path if length is None else str(PurePath(*own[-length:]))
+    return names

@@ -17,7 +17,7 @@ _CRLF = "\r\n"
 
 
 def greet(text: str) -> None:
-    """Print a line that may get lost: if it cannot be written, go on."""
+    """Print a line; ignore a failure to write it."""
     with suppress(UnwritableOutput):
         print_line(text)
 

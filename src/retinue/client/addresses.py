@@ -5,7 +5,7 @@ from urllib.request import getproxies, proxy_bypass
 
 from retinue.errors import InputError
 
-_API_ROOT = "/v2/"  # every path of the API begins with it
+_API_ROOT = "/v2/"  # the beginning of every path of the API
 
 
 def check_address(url: str) -> None:

@@ -34,9 +34,9 @@ class Runtime(Struct, frozen=True):
 
 
 class ClientOptions(TypedDict, total=False):
-    """Options of a client: `connections` defaults to 32, `timeout_seconds` of a response to 60.
+    """Options of a client. `connections` defaults to 32.
 
-    `on_wait` gets the seconds and the reason of each wait.
+    `timeout_seconds`, by default 60, covers one response. `on_wait` gets the seconds and the reason of each wait.
     """
 
     policy: RetryPolicy
@@ -60,7 +60,7 @@ class ListOptions(TypedDict, total=False):
 
 
 class AsyncClient:
-    """A client of TikTok's Research API or of a compatible server. Many tasks may share it."""
+    """A client of TikTok's Research API or of a compatible server. Tasks may share it."""
 
     def __init__(
         self, client_key: str, client_secret: str, url: str = TIKTOK, **options: Unpack[ClientOptions]
@@ -86,7 +86,7 @@ class AsyncClient:
         return (await self.raw_user_info(username)).profile
 
     async def raw_user_info(self, username: str, *, only_counts: bool = False) -> RawUserInfo:
-        """Return a profile with its provenance. `only_counts`: the counts of its lists, in few attempts."""
+        """Return a profile with its provenance. `only_counts` requests the counts alone, in few attempts."""
         _check_username(username)
         return await self._transport.run(self._protocol.info(username, only_counts=only_counts))
 
@@ -110,7 +110,7 @@ class AsyncClient:
 
 
 class Client:
-    """`AsyncClient` for blocking code. Many threads may share it, and a forked process gets its own connections."""
+    """`AsyncClient` for blocking code. Threads may share it, and a forked process gets its own connections."""
 
     def __init__(
         self, client_key: str, client_secret: str, url: str = TIKTOK, **options: Unpack[ClientOptions]
@@ -172,6 +172,6 @@ def _body(username: str, start: ListOptions) -> dict[str, Any]:
 
 def _integer(value: object) -> int | None:
     try:
-        return None if isinstance(value, bool) else operator.index(value)  # type: ignore[arg-type]  # any type may be
+        return None if isinstance(value, bool) else operator.index(value)  # type: ignore[arg-type]  # all types are accepted
     except TypeError:
         return None

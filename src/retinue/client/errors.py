@@ -18,7 +18,7 @@ from retinue.escaping import printable
 class ClientError(RetinueError):
     """Root of the client's errors.
 
-    `collected` has the rows that were read. Pass `cursor` (None: the beginning) and `newest` to resume.
+    `collected` has the rows already read. To resume, pass `cursor` (None: the beginning) and `newest`.
     """
 
     collected: Sequence[Person] = ()
@@ -45,7 +45,7 @@ class Refused(ClientError):
 
 
 class AccountUnavailable(Refused):
-    """The account has no list to show. `reason` is unknown, private or withheld."""
+    """The account's list is unavailable. `reason` is unknown, private or withheld."""
 
     def __init__(self, reason: str, status: int, code: str, message: str, log_id: str) -> None:
         super().__init__(status, code, message, log_id)
@@ -63,8 +63,8 @@ class DailyQuotaExceeded(Refused):
 
 
 class GaveUp(ClientError):
-    """No usable response in the allowed attempts."""
+    """No attempt got a usable response."""
 
 
 class BrokenList(ClientError):
-    """Inconsistent pages in all attempts."""
+    """Every attempt got an inconsistent page."""

@@ -15,7 +15,7 @@ Run = Callable[[Coroutine[Any, Any, _T]], _T]
 class AsyncListing:
     """One list, read once: `async for person in listing`, or `async for page in listing.pages()`.
 
-    Rows stay in `collected`, also after an error. A second loop resumes at the next row.
+    Rows stay in `collected`, even after an error. A second loop resumes at the next row.
     """
 
     def __init__(self, paginator: Paginator, transport: Transport) -> None:
@@ -57,7 +57,7 @@ class AsyncListing:
             yield self.collected[self._delivered - 1]
 
     async def fetch(self) -> ListPage | None:
-        """Read the next page and leave its rows undelivered."""
+        """Return the next page, its rows undelivered; None at the end."""
         try:
             page = await self._transport.run(self._paginator.next_page())
         except ClientError as error:

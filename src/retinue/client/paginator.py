@@ -41,22 +41,19 @@ class Paginator:
         return page
 
     def _inconsistency(self, page: ListPage) -> str:
-        return _excess(page, self._body.get("max_count")) or inconsistency(page, self.newest)
-
-
-def _excess(page: ListPage, max_rows: int | None) -> str:
-    if max_rows is None or len(page.rows) <= max_rows:
-        return ""
-    return f"{len(page.rows)} rows, though at most {max_rows} were requested"
+        max_rows = self._body.get("max_count")
+        if max_rows is not None and len(page.rows) > max_rows:
+            return f"{len(page.rows)} rows, though at most {max_rows} were requested"
+        return inconsistency(page, self.newest)
 
 
 def newest_of(page: ListPage) -> Person | None:
-    """Return the row that identifies a page, or None."""
+    """Return the row that identifies a page: the first, or None."""
     return page.rows[0] if len(page.rows) > 1 and page.rows[0].username else None
 
 
 def inconsistency(page: ListPage, newest: Person | None) -> str:
-    """Return why a page does not continue its list, or "". `newest` is the first row of the page before."""
+    """Return why a page does not continue its list, or "". `newest` is the first row of the previous page."""
     if page.bound is not None and page.cursor > page.bound:
         return f"not the page that was requested: with {page.bound}, answered with {page.cursor}"
     if newest is not None and page.rows and page.rows[0] == newest:
@@ -76,7 +73,7 @@ def _dead_end(page: ListPage) -> str:
 
 
 def answered_at(page: ListPage) -> int:
-    """Return a response's second by its log_id, else by our clock."""
+    """Return a response's Unix second, from its log_id or else our clock."""
     try:
         return int(datetime.strptime(page.log_id[:14], "%Y%m%d%H%M%S").replace(tzinfo=UTC).timestamp())
     except ValueError:
@@ -91,7 +88,7 @@ class ListCount(Struct, frozen=True):
 
     @property
     def gap(self) -> int | None:
-        """The profile's count minus the rows."""
+        """The profile's count minus the rows; None if the count is unknown."""
         return None if self.profile_count is None else self.profile_count - self.rows
 
     @property

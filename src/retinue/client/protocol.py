@@ -22,9 +22,9 @@ _LIST_PATH = "/v2/research/user/{}/"
 _INFO_PATH = "/v2/research/user/info/?fields={}"
 _COUNT_FIELDS = ("following_count", "follower_count")
 
-BROKEN_LIST = "broken_list"  # our own code
+BROKEN_LIST = "broken_list"  # a code of ours, not of the service
 _DAY_SECONDS = 86_400
-_YOUNG_SECONDS = 30  # a token refused this early is tried again: it may not have reached all servers
+_YOUNG_SECONDS = 30  # a token refused this soon is tried again: it may not have reached all servers
 _RENEW_BEFORE_SECONDS = 60
 _TOKEN_ATTEMPTS = 3
 _AFTER_MIDNIGHT_SECONDS = 5
@@ -59,7 +59,7 @@ class Sleep(Struct, frozen=True):
 
 
 class NeedToken(Struct, frozen=True):
-    """Send a good token, other than `refused`."""
+    """Send a valid token, other than `refused`."""
 
     refused: str | None
 
@@ -98,7 +98,7 @@ class ApiProtocol:
         self._served = set[str]()  # paths that answered in the API's form
 
     def cached_token(self, refused: str | None) -> str | None:
-        """Return the cached token; None if one must be fetched."""
+        """Return the cached token; None if it must be fetched."""
         token = self._token
         if token is None or token.access_token == refused:
             return None
@@ -135,7 +135,7 @@ class ApiProtocol:
         return self._request(path, {"username": username}, parse, policy)
 
     def page(self, direction: str, body: dict[str, Any], inconsistency: Callable[[ListPage], str]) -> Flow[ListPage]:
-        """Request a page until `inconsistency` returns no reason."""
+        """Request a page until `inconsistency` returns an empty text."""
         bound = body.get("cursor")
 
         def parse(response: HttpResponse) -> ListPage | BadResponse:

@@ -18,7 +18,7 @@ OK = 200
 
 _T = TypeVar("_T")
 
-# Repeat the request: unusable as it is, token with another token, slow after some seconds, quota on another day.
+# Repeat the request: unusable unchanged, token with another token, slow after some seconds, quota on another day.
 # Account (unavailable) and refused are final.
 Kind = Literal["unusable", "token", "slow", "quota", "account", "refused"]
 
@@ -128,7 +128,7 @@ _KINDS: dict[str, Kind] = {
     "invalid_request": "refused",
     "unsupported_path": "refused",
 }
-# Not 403: firewalls send it too, and that must not make an account final.
+# Not 403: firewalls send it too, and it must not mark an account as unavailable for good.
 _KINDS_BY_STATUS: dict[int, Kind] = {
     401: "token",
     404: "refused",

@@ -45,7 +45,7 @@ class Service(Struct, frozen=True):
 
 
 class Connections:
-    """An HTTP session and a token request of the running event loop."""
+    """The HTTP session and the token request of one event loop."""
 
     def __init__(self, service: Service, proxy: str | None) -> None:
         self.free = asyncio.Semaphore(service.connections)
@@ -125,13 +125,13 @@ class Transport:
             flow.close()
 
     async def close(self) -> None:
-        """Close all connections, for good."""
+        """Close all connections permanently."""
         self._is_closed = True
         if self._connections is not None:
             await self._connections.close()
 
     async def token(self, refused: str | None) -> str:
-        """Return a good token. Tasks share one request for it, and its failure."""
+        """Return a valid token. Tasks share one request for it, and its failure."""
         cached = self._protocol.cached_token(refused)
         if cached is not None:
             return cached

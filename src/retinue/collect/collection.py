@@ -36,7 +36,7 @@ PAGES = "pages.jsonl"
 MANIFEST = "manifest.json"
 GRAPHML = "graph.graphml"
 TABLES = (*(f"{table}.{kind}" for table in QUERIES for kind in FORMATS), GRAPHML)
-_UNFINISHED = "tables.new"  # left by a kill, removed by the next run
+_UNFINISHED = "tables.new"  # left by a killed run, removed by the next one
 _CHUNK_BYTES = 1 << 20
 
 
@@ -51,8 +51,7 @@ class FileFacts(Struct, frozen=True):
 class Manifest(Struct, frozen=True):
     """The contents of a collection. `lists` has the number of lists in each state, by kind.
 
-    `is_complete`: every list was read to its end, and none may be capped. `uncounted_likely_caps` is the number of
-    lists that end at a likely cap with an unknown count.
+    `is_complete`: every list was read to its end, and none may be capped.
     """
 
     server: str
@@ -223,7 +222,6 @@ def _manifest(
 
 
 def _write_manifest(folder: Path, manifest: Manifest) -> None:
-    """Write the manifest atomically, after all files that it lists are durable."""
     for name in manifest.files:
         sync(folder / name)
     with write_atomically(folder / MANIFEST, replaces=True, mode=PUBLIC) as unfinished:

@@ -36,10 +36,7 @@ class CollectPlan(Struct, frozen=True):
 
 
 class CollectResult(Struct):
-    """The result of a run: the reasons of failed items, and the second at which each spent pool resets.
-
-    `stopped`: why the run ended early, because the service was unreachable or refused the client itself.
-    """
+    """Reasons of failures and of an early end, and quota resets."""
 
     failed: dict[Item, str]
     resets_at: dict[Pool, int]
@@ -112,7 +109,7 @@ class Collector:
                 result.failed[item] = str(error)
             except GaveUp as error:
                 result.failed[item] = str(error)
-                await self._client.log_in(renew=True)  # raises if the whole service is gone
+                await self._client.log_in(renew=True)  # raises if the whole service is unreachable
 
     async def _collect(self, plan: CollectPlan, item: Item) -> None:
         if item.list == "info":
@@ -139,7 +136,6 @@ class Collector:
         return before
 
     def _may_count(self, plan: CollectPlan, name: str, rows: int) -> bool:
-        """Return whether to request the counts of an account."""
         # A quarter of the day's calls is reserved for lists that end at a likely cap.
         calls = plan.calls_per_day["info"]
         remaining = calls - self._calls_today("info") - self._in_flight["info"]
@@ -148,7 +144,6 @@ class Collector:
         return self._runtime.clock.now() >= self._counts_from and is_affordable and not is_known
 
     async def _count(self, plan: CollectPlan, name: str) -> None:
-        """Request the counts of an account's lists; on failure they stay unknown."""
         self._counting.add(name)
         try:
             info = await self._within_calls(plan, "info", lambda: self._client.raw_user_info(name, only_counts=True))
@@ -180,7 +175,7 @@ class Collector:
         self._on_progress()
 
     async def _within_calls(self, plan: CollectPlan, pool: Pool, call: Callable[[], Awaitable[_T]]) -> _T:
-        """Make a call when the day's limit allows one more."""
+        """Make a call once the day's limit allows it."""
         while self._calls_today(pool) + self._in_flight[pool] >= plan.calls_per_day[pool]:
             if self._calls_today(pool) >= plan.calls_per_day[pool]:
                 await self._next_day(plan)
@@ -204,7 +199,7 @@ class Collector:
         await self._runtime.sleep(seconds)
 
     def _calls_today(self, pool: Pool) -> int:
-        return self._progress.calls_on(self._runtime.clock.now() // DAY_SECONDS, pool)
+        return self._progress.calls_today(self._runtime.clock.now(), pool)
 
 
 class _CallsSpent(Exception):

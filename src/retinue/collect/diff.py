@@ -21,7 +21,7 @@ class FollowChange(NamedTuple):
 
 
 class ComparableLists(NamedTuple):
-    """Lists that are complete in both collections, and the others."""
+    """Lists that are complete in both collections, and lists that are not."""
 
     lists: list[Item]
     left_out: list[Item]

@@ -131,9 +131,9 @@ class Progress:
         """Return the uncounted items."""
         return [item for item in items if self.of(item).is_uncounted]
 
-    def calls_on(self, day: int, pool: Pool) -> int:
-        """Return the calls answered on a day since 1970 (UTC)."""
-        return self._calls[pool] if day == self._day else 0
+    def calls_today(self, now: int, pool: Pool) -> int:
+        """Return the calls answered on the day (UTC) of a second."""
+        return self._calls[pool] if now // DAY_SECONDS == self._day else 0
 
     def _count_call(self, at: int, pool: Pool) -> None:
         day = at // DAY_SECONDS

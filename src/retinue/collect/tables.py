@@ -13,7 +13,7 @@ Names are compared folded; the graph has the latest spelling. Rows without a val
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import islice
-from typing import Any, TypeGuard
+from typing import Any
 
 import numpy as np
 
@@ -162,8 +162,9 @@ def fill(
     remaining, count = iter(records), 0
     while batch := list(islice(remaining, _BATCH_RECORDS)):
         rows = [row for record in batch if isinstance(record, PageRecord) for row in _rows(record)]
+        infos = [record for record in batch if isinstance(record, InfoRecord)]
         _add(duck, "row_", rows)
-        _add(duck, "profile", [_profile(record) for record in batch if _is_profile(record)])
+        _add(duck, "profile", [_profile(record) for record in infos if not record.only_counts])
         on_rows(count := count + len(rows))
     _add(duck, "list_", [_list_row(item, progress) for item, progress in items])
     for statement in (_PLACED, _ACCOUNT, _FOLLOW):
@@ -189,10 +190,6 @@ def _rows(record: PageRecord) -> Iterator[tuple[Any, ...]]:
             *(owner, folded, record.name, record.list, rank, *name_columns),
             *(record.at, not_after, not_before, record.log_id, record.sha256),
         )
-
-
-def _is_profile(record: JournalRecord) -> TypeGuard[InfoRecord]:
-    return isinstance(record, InfoRecord) and not record.only_counts
 
 
 def _profile(record: InfoRecord) -> tuple[Any, ...]:

@@ -46,7 +46,6 @@ def verify(folder: Path) -> CollectionReport:
 
 
 def _manifest_of(folder: Path) -> Manifest | None:
-    """Return the manifest; None if no tables were written yet. Raises `InputError`."""
     path = folder / MANIFEST
     if not path.exists() and (folder / PAGES).exists():
         if any(folder.glob("rows.*")):
@@ -83,7 +82,7 @@ def _wrong_counts(progress: Progress, manifest: Manifest) -> Iterator[str]:
     if (progress.pages, progress.rows) != (manifest.pages, manifest.rows):
         has = f"{progress.pages} pages with {progress.rows} rows"
         yield f"{PAGES}: has {has}, not {manifest.pages} with {manifest.rows}"
-    # Lists without any response are not in the journal, and are incomplete.
+    # A list without any response is not in the journal and counts as incomplete.
     claimed, actual = (
         {(name, state): number for name, states in lists.items() for state, number in states.items()}
         for lists in (manifest.lists, count_states(progress.items))

@@ -7,14 +7,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from msgspec import Struct
+from msgspec import Struct, structs
 
 from retinue.duck import Duck, translated
 from retinue.durable import sync
 from retinue.errors import InputError
 from retinue.export import graphml
 from retinue.model import AccountRecord
-from retinue.store.bulk import WholeGraph
+from retinue.store.bulk import GraphScan
 from retinue.temporary import TemporaryFolder
 
 MEMORY = "900MB"
@@ -58,23 +58,23 @@ class ExportOptions(Struct, frozen=True):
     spreadsheet_safe: bool = False
 
 
-def export(graph: WholeGraph, folder: Path, options: ExportOptions, on_rows: OnRows) -> ExportedFiles:
+def export(graph: GraphScan, folder: Path, options: ExportOptions, on_rows: OnRows) -> ExportedFiles:
     """Write a graph to a new folder. `on_rows` gets the number of rows read so far.
 
     Raises `InputError` if the folder exists.
     """
     if folder.exists():
-        raise InputError(f"{folder}: is there already; an export replaces nothing")
+        raise InputError(f"{folder}: already exists; an export replaces nothing")
     if not folder.parent.is_dir():
-        raise InputError(f"{folder}: cannot be made: there is no folder {folder.parent}")
+        raise InputError(f"{folder}: cannot be created: the folder {folder.parent} does not exist")
     with translated(folder), closing(TemporaryFolder(folder)) as unfinished:
-        exported = _export_into(unfinished.path, graph, options, on_rows)
+        counts = _export_into(unfinished.path, graph, options, on_rows)
         unfinished.path.rename(folder)
         sync(folder.parent)
-    return ExportedFiles(exported.accounts, exported.follows, [folder / path.name for path in exported.files])
+    return ExportedFiles(*counts, sorted(folder.iterdir()))
 
 
-def _export_into(folder: Path, graph: WholeGraph, options: ExportOptions, on_rows: OnRows) -> ExportedFiles:
+def _export_into(folder: Path, graph: GraphScan, options: ExportOptions, on_rows: OnRows) -> tuple[int, int]:
     working = folder / "working"
     working.mkdir()
     with closing(Duck(working, MEMORY, spreadsheet_safe=options.spreadsheet_safe)) as duck:
@@ -82,13 +82,12 @@ def _export_into(folder: Path, graph: WholeGraph, options: ExportOptions, on_row
         _write(duck, folder, options.kind)
         counts = duck.count(_ACCOUNTS), duck.count(_FOLLOWS)
     shutil.rmtree(working)
-    files = sorted(folder.iterdir())
-    for path in (*files, folder):
+    for path in (*folder.iterdir(), folder):
         sync(path)
-    return ExportedFiles(*counts, files)
+    return counts
 
 
-def _read(duck: Duck, graph: WholeGraph, on_rows: OnRows, *, with_ended: bool) -> None:
+def _read(duck: Duck, graph: GraphScan, on_rows: OnRows, *, with_ended: bool) -> None:
     duck.run(_TABLES)
     rows = 0
     for accounts in graph.accounts():
@@ -110,16 +109,6 @@ def _write(duck: Duck, folder: Path, kind: str) -> None:
 
 
 def _account_row(account_id: int, record: AccountRecord) -> tuple[Any, ...]:
-    return (
-        account_id,
-        record.key,
-        record.username,
-        record.display_name,
-        record.visibility.name.lower() if record.visibility is not None else None,
-        record.bio_description,
-        record.avatar_url,
-        record.bio_url,
-        record.is_verified,
-        record.likes_count,
-        record.video_count,
-    )
+    username, key, display_name, visibility, *profile = structs.astuple(record)
+    shown = None if visibility is None else visibility.name.lower()
+    return (account_id, key, username, display_name, shown, *profile)

@@ -1,1 +1,1 @@
-"""How graphs get in: files to records, records to the store."""
+"""Ingestion of graphs: from files to records, and from records to the store."""

@@ -21,8 +21,7 @@ class RejectedLine(Struct, frozen=True):
 class ApplyResult(Struct):
     """The results of a group of lines, without empty ones.
 
-    `replaced` counts the lone surrogates in texts that became U+FFFD. `latest` is the greatest claimed time; None
-    without events.
+    `replaced` counts the lone surrogates that became U+FFFD. `latest` is the greatest claimed time.
     """
 
     applied: int = 0

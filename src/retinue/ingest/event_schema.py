@@ -1,6 +1,6 @@
-"""The written forms of events, and their JSON Schema.
+"""The forms of events that producers should write, and their JSON Schema.
 
-Producers should write these forms. `events.py` also accepts those of import files, such as numbers in text.
+`events.py` also accepts those of import files, such as numbers in text.
 """
 
 from typing import Annotated, Any, Literal

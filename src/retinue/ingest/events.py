@@ -1,7 +1,6 @@
 """One line of JSON to one event.
 
-Ordinary follows and unfollows are decoded directly. All other lines, and the reasons of rejections, are for
-`parse_event`; `tests/test_events.py` proves that both give the same event.
+Ordinary follows and unfollows are decoded directly, and `parse_event` handles all other lines.
 """
 
 from collections.abc import Callable
@@ -33,15 +32,12 @@ def event_of(line: bytes) -> Event:
 
 
 def repaired_event(line: bytes) -> tuple[Event, int]:
-    """Return a line's event and its number of replaced surrogates. Raises `BadRecord`.
-
-    A surrogate in a key or username is an error: with U+FFFD the event would name another account.
-    """
+    """Return a line's event and its number of replaced surrogates. Raises `BadRecord`."""
     content, count = read.replace_surrogates(line)
     event = event_of(content)
     if count:
         changed = read.fields_with_surrogates(line)
-        for field in _NAMES:
+        for field in _NAMES:  # with U+FFFD the event would name another account
             if field in changed:
                 raise read.halved(field, read.json_object(content)[field])
     return event, count

@@ -1,4 +1,4 @@
-"""One import: files of accounts and follows into a store. `retinue import` and `retinue collect --into` run it."""
+"""One import: files of accounts and follows into a store."""
 
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack, closing, contextmanager
@@ -88,7 +88,7 @@ class ImportRun(Struct, frozen=True):
 def open_import(store: Store, sources: Sources, clock: Clock) -> Iterator[ImportRun]:
     """Open all files, then create the store if it does not exist.
 
-    A wrong name, column or kind of file costs nothing: it raises `InputError` before the store is touched.
+    If a name, column or kind of file is wrong, raises `InputError` before the store is touched.
     """
     is_whole = sources.snapshot_at is not None
     with ExitStack() as opened:
@@ -97,18 +97,15 @@ def open_import(store: Store, sources: Sources, clock: Clock) -> Iterator[Import
             return {path: opened.enter_context(closing(open_table(path, columns, is_whole=is_whole))) for path in paths}
 
         accounts, follows = tables(sources.accounts, ACCOUNT_COLUMNS), tables(sources.follows, FOLLOW_COLUMNS)
-        _check_beginnings(accounts, follows, clock.now())
+        # Files whose first rows are all rejected for one reason are refused.
+        received_at = clock.now()
+        for path, table in accounts.items():
+            check_first_rows(str(path), table, lambda row: account_record(row.values))
+        for path, table in follows.items():
+            check_first_rows(str(path), table, lambda row: follow_record(row.values, received_at))
         store.create()
         rejects = opened.enter_context(closing(RejectsFile(store.paths.rejects)))
         snapshot = None
         if sources.snapshot_at is not None:
             snapshot = opened.enter_context(closing(Snapshot(sources.snapshot_at)))
         yield ImportRun(store, clock, accounts, follows, ImportResults(rejects, snapshot))
-
-
-def _check_beginnings(accounts: Tables, follows: Tables, now: int) -> None:
-    """Refuse files whose first rows are all rejected for one reason."""
-    for path, table in accounts.items():
-        check_first_rows(str(path), table, lambda row: account_record(row.values))
-    for path, table in follows.items():
-        check_first_rows(str(path), table, lambda row: follow_record(row.values, now))

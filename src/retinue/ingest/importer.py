@@ -1,7 +1,6 @@
 """Import of tables, in batches and in the order of the file.
 
-Each batch is stored whole or not at all. A killed import can be run again: stored rows are duplicates. Large tables
-of follows are loaded in bulk (`bulk.py`).
+Each batch is stored whole or not at all. Large tables of follows are loaded in bulk (`bulk.py`).
 """
 
 import asyncio
@@ -34,7 +33,7 @@ OnProgress = Callable[[int], None]
 class ImportCounts(Struct):
     """The counts of a table's rows: new ones, updates of known ones, and duplicates.
 
-    For a snapshot also ended follows, and lists from which no follow was ended because a row was lost (`withheld`).
+    For a snapshot also ended follows, and `withheld` lists, of which a row was lost.
     """
 
     accepted: int = 0
@@ -55,8 +54,8 @@ class ImportCounts(Struct):
 class Import(Struct, frozen=True):
     """One run. `received_at` is the second of rows without a time; `counts` are by file name.
 
-    With a snapshot the files of follows are complete lists of their owners. With a bulk writer large files are loaded
-    in bulk; `on_notice` is told of those that cannot be, and why.
+    With a snapshot the files of follows are complete lists of their owners. With `bulk` large files are loaded in bulk,
+    or `on_notice` gets the reason.
     """
 
     writer: GraphWriter
@@ -86,7 +85,7 @@ async def import_accounts(run: Import, name: str, table: Table, on_progress: OnP
 
 
 async def import_follows(run: Import, name: str, table: Table, on_progress: OnProgress) -> None:
-    """Import a table of follows. `on_progress` gets the table's position after each batch."""
+    """Import a table of follows, with the same progress."""
     if run.snapshot is not None:
         importing = _snapshot_import(run, run.snapshot, name)
         await importing.load(table, lambda: on_progress(table.position))
@@ -132,7 +131,7 @@ def _snapshot_import(run: Import, snapshot: Snapshot, name: str) -> "_TableImpor
 
 
 async def end_missing(run: Import, snapshot: Snapshot, on_progress: OnProgress) -> None:
-    """End the follows that a snapshot does not have. `on_progress` gets the number of rows compared."""
+    """End the follows that a snapshot does not have. `on_progress` gets the rows compared."""
     counts = list(run.counts.values())
     rows = 0
     async for ended in snapshot.end_missing(run.writer):

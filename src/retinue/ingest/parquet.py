@@ -21,10 +21,10 @@ _TIMES = ("TIMESTAMP", "TIMESTAMP_S", "TIMESTAMP_MS", "TIMESTAMP_NS", "TIMESTAMP
 
 
 class ParquetTable:
-    """A Parquet file, read a batch at a time. A packed one is first unpacked to a temporary file."""
+    """A Parquet file. A packed one is first unpacked to a temporary file."""
 
     def __init__(self, source: Source, columns: Columns) -> None:
-        # DuckDB would take some characters of a path for patterns, so it reads through a neutral name.
+        # DuckDB would treat some characters of a path as patterns, so it reads through a neutral name.
         self._folder = TemporaryFolder()
         self._connection = connect(None, self._folder.path)
         self._source = source

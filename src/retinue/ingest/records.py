@@ -1,4 +1,4 @@
-"""Raw rows of tables, their columns, and the records that rows hold. `values.py` knows the forms of each field."""
+"""Raw rows of tables, their columns, and the records that rows hold."""
 
 from collections.abc import Iterator
 from typing import Any, NamedTuple, Protocol
@@ -12,10 +12,9 @@ from retinue.model import AccountRecord, FollowRecord
 
 
 class RawRow(NamedTuple):
-    """One row of a file. With a `fault` its values cannot be read.
+    """One row of a file. With a `fault` its values cannot be read. `line` is a row number in Parquet.
 
-    `line` is a row number in Parquet. `replaced` counts the lone surrogates in the text, which are U+FFFD in the values
-    of the fields `changed`.
+    `replaced` counts lone surrogates, which are U+FFFD in the fields `changed`.
     """
 
     line: int

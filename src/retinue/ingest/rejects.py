@@ -1,7 +1,4 @@
-"""Rejected rows: their reasons, the file they go to, and the end of an import that has nothing else.
-
-The rejects file has one JSON object a line: file, line number, reason and the row itself.
-"""
+"""Rejected rows: their reasons, the file they go to, and the end of an import that has nothing else."""
 
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
@@ -41,7 +38,7 @@ class RejectGroup(Struct):
 
 
 class RejectsFile:
-    """Rejected rows of one import. If there are any, they replace those of earlier imports on `close`.
+    """Rejected rows of one import, as lines of JSON. On `close` they replace those of earlier imports.
 
     Several imports may run at once. Only the owner may read the file, which holds names.
     """
@@ -70,7 +67,7 @@ class RejectsFile:
                 self._file.flush()
 
     def close(self) -> None:
-        """Finish the file. A second call does nothing. Raises `StoreError`."""
+        """Finish the file. Raises `StoreError`."""
         if (file := self._file) is not None:
             self._file = None
             # An erasure may have removed the file and the names in it.
@@ -88,7 +85,7 @@ class RejectsFile:
 class FirstRejects:
     """The first rows of a file, all rejected for one reason.
 
-    The import ends at `FIRST_ROWS` of them, as with a wrong column or unit of time.
+    The import ends at `FIRST_ROWS` of them, as with a wrong column.
     """
 
     def __init__(self, file: str) -> None:
@@ -112,7 +109,7 @@ class FirstRejects:
             )
 
     def stop(self) -> None:
-        """Stop counting: a row was loaded, or rejected for another reason or for the store's content."""
+        """Stop counting: the file is of the right kind."""
         self._count = -1
 
 

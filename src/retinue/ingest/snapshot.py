@@ -1,8 +1,7 @@
 """Import of a snapshot: after its rows are stored, end the follows that it does not have.
 
-The rows are sorted by owner in a temporary file, so memory holds one owner's at a time. Nothing is ended for an owner
-with a lost row, or for any owner if that of a lost row is unknown. A row is lost if it was rejected, or if a replaced
-surrogate changed its names.
+The rows are sorted by owner in a temporary file. Nothing is ended for an owner with a lost row, or for any owner if
+that of a lost row is unknown. A row is lost if it was rejected, or if a replaced surrogate changed its names.
 """
 
 import itertools
@@ -27,12 +26,12 @@ from retinue.store.contract import GraphWriter, Verdict
 from retinue.temporary import TemporaryFolder
 
 _BATCH = 2_000
-_LOST = (Verdict.NO_ACCOUNT,)
+_LOST = (Verdict.NO_ACCOUNT,)  # not a follow of oneself or of an erased account
 _COLUMNS = {"owner": "VARCHAR", "file": "INTEGER", "followee": "VARCHAR"}
 
 
 class EndedFollows(Struct, frozen=True):
-    """The result for one owner: follows ended, the first file that names it, and its rows.
+    """The result for an owner: ended follows, its first file, its rows.
 
     `is_withheld`: nothing was ended, since a row was lost.
     """
@@ -46,8 +45,8 @@ class EndedFollows(Struct, frozen=True):
 class Snapshot:
     """The rows of a snapshot: the complete lists of their owners at the second `at`.
 
-    `withheld` maps owners with lost rows to the first one's reason. `nameless` counts lost rows of unknown owners, and
-    `first_nameless` is the first one's reason.
+    `withheld` has the first reason of each owner with lost rows, and `first_nameless` that of `nameless` lost rows of
+    unknown owners.
     """
 
     def __init__(self, at: int) -> None:
@@ -64,10 +63,7 @@ class Snapshot:
     async def add(
         self, writer: GraphWriter, file: int, records: Sequence[FollowRecord], verdicts: Sequence[Verdict]
     ) -> None:
-        """Add rows of a file and their verdicts.
-
-        A rejected follow of oneself, or of an erased account, is not lost.
-        """
+        """Add rows of a file and their verdicts."""
         owners = await writer.keys_of([record.follower for record in records])
         followees = await writer.keys_of([record.followee for record in records])
         for owner, followee, verdict, record in zip(owners, followees, verdicts, records, strict=True):
@@ -78,7 +74,7 @@ class Snapshot:
                 self._lose(owner, str(not_stored(verdict, record)))
 
     def miss(self, file: int, row: RawRow, reason: str) -> None:
-        """Take a row as lost: it could not be read, or its names were changed."""
+        """Record a row as lost: it could not be read, or its names were changed."""
         owner = _owner_of(row)
         if owner is None:
             self._lose(None, reason)
@@ -86,12 +82,12 @@ class Snapshot:
             self._missed.setdefault((owner, file), reason)
 
     def check_names(self, file: int, row: RawRow) -> None:
-        """Take a row of follows as lost if its names were changed."""
+        """Record a row of follows as lost if its names were changed."""
         if reason := _changed_name(row, ("follower", "followee")):
             self.miss(file, row, reason)
 
     def check_account(self, row: RawRow) -> None:
-        """Take an account's row as lost if its names were changed."""
+        """Record an account's row as lost if its names were changed."""
         if reason := _changed_name(row, ("id", "username")):
             self._lose(None, reason)
 
@@ -103,7 +99,7 @@ class Snapshot:
         self.first_nameless = self.first_nameless or reason
 
     async def end_missing(self, writer: GraphWriter) -> AsyncIterator[EndedFollows]:
-        """End missing follows, owner by owner. Call it once, after all rows."""
+        """End missing follows, owner by owner, once, after all rows."""
         await self._add_missed(writer)
         with _translated(), connect(None, self._folder.path, memory_limit="512MB") as sorter:
             self._file.close()
@@ -122,7 +118,7 @@ class Snapshot:
             if owner is not None:
                 self._write(owner, file, "")
                 self._lose(owner, self._missed[name, file])
-            elif names.fault_in_username(name):  # it may be a damaged name of any account
+            elif names.fault_in_username(name):  # the damaged name may be any account's
                 self._lose(None, self._missed[name, file])
 
     def _write(self, owner: str, file: int, followee: str) -> None:
@@ -147,7 +143,7 @@ def _changed_name(row: RawRow, fields: Sequence[str]) -> str:
 
 
 def _owner_of(row: RawRow) -> str | None:
-    """Return the follower of a lost row; None if that is unknown."""
+    """Return the follower of a lost row, if known."""
     has_line_break = "\n" in row.text or "\r" in row.text  # within quotes: the text may hold rows of others
     if has_line_break or "follower" in row.changed:
         return None

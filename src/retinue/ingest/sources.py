@@ -1,7 +1,6 @@
 """Input files of an import: the kind of each, and a regular file to read it from.
 
-Tables are read more than once, and some from their end, so pipes and standard input are copied to a temporary file.
-The copy has no name and disappears with the process.
+Tables are read more than once, so pipes and standard input are copied to a temporary file without a name.
 """
 
 import gzip
@@ -26,7 +25,7 @@ _COPIED_BYTES = 1 << 20
 
 
 class Source:
-    """An input. `name` is the user's, `path` a regular file with its bytes, maybe a copy's descriptor."""
+    """An input. `name` is the user's, `path` a regular file with its bytes."""
 
     def __init__(self, name: str, path: Path, suffixes: list[str], copy: FileIO | None = None) -> None:
         self.name = name
@@ -46,10 +45,7 @@ class Source:
 
 
 def open_source(path: Path, *, is_whole: bool = False) -> Source:
-    """Open an input. Its suffix tells its kind, or the content of a pipe without one.
-
-    With `is_whole` a pipe is refused unless its format (gzip or Parquet) marks its end. Raises `InputError`.
-    """
+    """Open an input. Its suffix tells its kind, or the content of a pipe without one. Raises `InputError`."""
     name = str(path)
     suffixes = [suffix.lower() for suffix in path.suffixes]
     if name in _STANDARD_INPUT or not _is_regular(path):

@@ -59,7 +59,7 @@ def translated() -> Iterator[None]:
 class Staging:
     """A staged table: `SortedFollows`. Call its methods in their order here.
 
-    Raises `InputError` if the disk does not have room for so many rows.
+    Raises `InputError` if the disk is too full.
     """
 
     def __init__(self, rows: int, received_at: int) -> None:
@@ -107,7 +107,7 @@ class Staging:
             f" second BETWEEN 1 AND {self.received_at} AND follower <> followee AND NOT says_more AS is_ordinary,"
             f" source.second <> 0 AS has_time FROM ({self._source(table)}) AS source"
         )
-        # A row for each line: no line was skipped or joined to another one.
+        # One row for each line: DuckDB neither skipped a line nor joined two.
         if (
             isinstance(table, CsvTable)
             and self._number("SELECT count(*) FROM staged") != _count_lines(table.source) - 1
@@ -117,13 +117,13 @@ class Staging:
     def _source(self, table: CsvTable | ParquetTable) -> str:
         if isinstance(table, ParquetTable):
             return staging_sql.parquet_source(table)
-        # DuckDB would take some characters of the path for patterns.
+        # DuckDB would treat some characters of the path as patterns.
         path = self._folder.path / f"table.csv{'.gz' if table.source.is_packed else ''}"
         path.symlink_to(table.source.path.absolute())
         return staging_sql.csv_source(table, path)
 
     def names(self) -> Iterator[list[str]]:
-        """Yield the names in ordinary rows, each once, sorted: so indexes of new accounts grow at one end.
+        """Yield each name in ordinary rows once, sorted for the indexes.
 
         Names with several spellings come last, in the order of the file.
         """

@@ -46,7 +46,7 @@ def csv_source(table: CsvTable, path: Path) -> str:
     columns = ", ".join(f"{sql_text(name)}: 'VARCHAR'" for name in table.names)
     at = _TEXT_SECOND.format(at="trim(followed_at)") if "followed_at" in table.names else "0"
     names = ", ".join(_trimmed(name) for name in _NAMES)
-    # DuckDB may not take a quote after a space for one.
+    # DuckDB may not recognize a quote after a space.
     is_quoted = " OR ".join(f"starts_with(trim({name}), '\"')" for name in _NAMES)
     return (
         f"SELECT row_number() OVER () AS row, {names}, {at} AS second,"
@@ -57,10 +57,8 @@ def csv_source(table: CsvTable, path: Path) -> str:
 
 
 def find_spellings(duck: duckdb.DuckDBPyConnection, rows: str) -> None:
-    """Make the table `spelling`: names of the table `found` with several spellings, and their first places in `rows`.
-
-    The first spelling in the file becomes the account's key.
-    """
+    """Make the table `spelling`: names of `found` with several spellings, and their first places in `rows`."""
+    # The first spelling in the file becomes the account's key.
     duck.execute(
         "CREATE TABLE folded AS SELECT name, hash(lower(regexp_replace(name, '^@', ''))) AS fold FROM found"
         f" WHERE {_IS_ASCII}"

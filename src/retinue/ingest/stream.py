@@ -1,7 +1,4 @@
-"""Numbered lines of files, open pipes and request bodies, as they arrive.
-
-Arrived lines are handed on at once; more are gathered, up to a full group, only while they are ready.
-"""
+"""Numbered lines of files, open pipes and request bodies, as they arrive. Only lines that are ready are grouped."""
 
 import gzip
 import os
@@ -21,7 +18,7 @@ GROUP = 5_000
 STANDARD_INPUT = "-"
 
 _CHUNK = 1 << 18
-_MOST_READS = 100  # for one group, so that a feed of single bytes cannot keep finished lines waiting
+_MOST_READS = 100  # limit for one group, so that a slow feed of single bytes cannot delay complete lines
 
 
 class RawLine(NamedTuple):
@@ -69,7 +66,7 @@ class LineSplitter:
 
 
 class LineStream:
-    """The lines of an open file or pipe. It ends early if the descriptor `stop` becomes readable."""
+    """The lines of a file or pipe. The descriptor `stop` ends them if it is readable."""
 
     def __init__(self, name: str, raw: FileIO, read: Callable[[int], bytes | None], stop: int) -> None:
         self.name = name
@@ -85,7 +82,7 @@ class LineStream:
         self._poll.register(raw, select.POLLIN)
 
     def groups(self) -> Iterator[list[RawLine]]:
-        """Yield lines as they arrive, at most `GROUP` at once. Raises `InputError` after the last undamaged line."""
+        """Yield lines as they arrive, at most `GROUP` at once. Raises `InputError` at damage."""
         number = 0
         while self._gather():
             group, self._lines = self._lines[:GROUP], self._lines[GROUP:]

@@ -1,7 +1,6 @@
 """Raw rows of CSV, JSON lines and Parquet files, plain or gzip.
 
-Columns are checked on opening. Each iteration begins at the first row. A row that cannot be read has a fault, and the
-rows around it are not affected.
+Each iteration begins at the first row. A row that cannot be read has a fault, and the rows around it are not affected.
 """
 
 import csv
@@ -26,7 +25,7 @@ _PADDED_FIELD = re.compile(r'(?: *"((?:[^"]|"")*)" *|((?! *")[^,]*))(,|\Z)')
 def open_table(path: Path, columns: Columns, *, is_whole: bool = False) -> Table:
     """Open a table with these columns. Raises `InputError`.
 
-    With `is_whole` also for a pipe whose format does not mark its end.
+    With `is_whole` a pipe is refused unless its format (gzip or Parquet) marks its end.
     """
     readers: dict[str, Callable[[Source, Columns], Table]] = {
         ".csv": CsvTable,
@@ -138,7 +137,7 @@ class _Record(NamedTuple):
 
 
 class _CsvRecords:
-    """The records of CSV lines. `width` is their number of fields, 0 before the header is read."""
+    """The records of CSV lines. `width` is their number of fields, or 0."""
 
     def __init__(self, lines: Iterator[TextLine], width: int) -> None:
         self._width = width
@@ -158,7 +157,7 @@ class _CsvRecords:
         return self._waiting.popleft() if self._waiting else next(self._lines, None)
 
     def _quoted(self, first: TextLine) -> _Record:
-        """Return a record with quotes, which may span lines. If they do not fit, only the first line is lost."""
+        """Return a record that may span lines. If quotes do not fit, only its first line is lost."""
         taken = [first]
         quotes = first.text.count('"')
         while quotes % 2 and len(taken) < MAX_RECORD_LINES:

@@ -1,7 +1,6 @@
 """The accepted forms of each field of a row or event.
 
-Values come from CSV, JSON or Parquet. Surrounding whitespace is ignored, except in texts such as a display name. None
-is an absent value, and so is empty text, except in texts and names.
+Except in texts such as a display name, surrounding whitespace is ignored, and empty text is an absent value.
 """
 
 import re
@@ -36,7 +35,7 @@ Values = Mapping[str, Any]
 
 
 class BadRecord(ValueError):
-    """A rejected row or event. `kind` is the message without values, equal for all rows with the same fault."""
+    """A rejected row or event. `kind` is the message without values."""
 
     def __init__(self, kind: str, message: str = "") -> None:
         super().__init__(message or kind)
@@ -60,7 +59,7 @@ def unexpected(field: str, expected: str, value: Any) -> BadRecord:
 
 
 def unfit(field: str, value: Any, fault: str) -> BadRecord:
-    """Return the error for a value of the right form."""
+    """Return the error for a well-formed value with a fault."""
     return BadRecord(f"{field}: {fault}", "" if value == "" else f"{field}: {shown(value)} {fault}")
 
 
@@ -96,7 +95,7 @@ def key(values: Values, field: str) -> str | None:
 
 
 def text(values: Values, field: str) -> str | None:
-    """Return any text without NUL characters, which databases refuse."""
+    """Return text without NUL characters, which databases refuse."""
     value = values.get(field)
     if value is None:
         return None
@@ -116,7 +115,7 @@ def visibility(values: Values, field: str) -> Visibility | None:
 
 
 def boolean(values: Values, field: str) -> bool | None:
-    """Return a truth value, also from usual words and digits."""
+    """Return a truth value, also of words and digits."""
     value = _bare(values.get(field))
     if value is None:
         return None
@@ -138,10 +137,7 @@ def count(values: Values, field: str) -> int | None:
 
 
 def second(values: Values, field: str) -> int | None:
-    """Return the Unix second of a number or ISO 8601 time.
-
-    A time without a zone is UTC. Only numbers are refused as milliseconds; a written time may be in the far future.
-    """
+    """Return the Unix second of a number or ISO 8601 time. The default zone is UTC."""
     value = _bare(values.get(field))
     if value is None:
         return None
@@ -151,7 +147,7 @@ def second(values: Values, field: str) -> int | None:
         raise unexpected(field, "Unix seconds or an ISO 8601 time", value)
     if at < 1:
         raise unfit(field, value, "is not a Unix second of 1 or later")
-    if number is not None and number >= FIRST_MILLISECONDS:
+    if number is not None and number >= FIRST_MILLISECONDS:  # a written time may be in the far future
         raise unfit(field, value, "is too large for a Unix second (milliseconds?)")
     return at
 
@@ -177,7 +173,8 @@ def whole_characters(value: str) -> str:
 
 
 def replace_surrogates(line: bytes, by: bytes = _REPLACEMENT) -> tuple[bytes, int]:
-    """Replace lone surrogates in a line of JSON, and count them. Tools write them that cut a text within an emoji."""
+    """Replace lone surrogates in a line of JSON, and count them."""
+    # Tools write them that cut a text within an emoji.
     if rb"\ud" not in line and rb"\uD" not in line:
         return line, 0
     count = 0
@@ -203,7 +200,7 @@ def _bare(value: Any) -> Any:
 
 
 def _word(value: Any, field: str) -> str | None:
-    """Return text, or the digits of an integer: ids often come as integers."""
+    # Ids often come as integers.
     if isinstance(value, str):
         return whole_characters(value.strip())
     if value is None or type(value) is int:
@@ -224,7 +221,7 @@ def _unix_second(value: Any) -> int | None:
 
 
 def _whole(value: Any) -> int | None:
-    """Return a whole number, also from `12.0`: tables write it if other rows of the column are empty."""
+    # Tables write `12.0` if other rows of the column are empty.
     if type(value) is int:
         return value
     if isinstance(value, float) and value.is_integer():

@@ -1,1 +1,1 @@
-"""Run a command with TikTok's hosts led to a Retinue server."""
+"""Run a command with TikTok's hosts redirected to a Retinue server."""

@@ -87,7 +87,7 @@ def become(command: list[str]) -> None:
     """Replace this process by the command, with default signals."""
     defaults = [signal.SIGPIPE, signal.SIGXFSZ]
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
-        defaults.append(signal.SIGINT)  # otherwise the parent ignores it
+        defaults.append(signal.SIGINT)  # otherwise the parent ignores SIGINT, and so should the command
     for number in defaults:
         signal.signal(number, signal.SIG_DFL)
     signal.pthread_sigmask(signal.SIG_SETMASK, ())

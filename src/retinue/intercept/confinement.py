@@ -1,7 +1,4 @@
-"""Confinements that keep a command from TikTok's own service, best first.
-
-Each is a plan for the child process. The first one that the system allows is used.
-"""
+"""Plans for a child process that keep it from TikTok's own service."""
 
 import re
 from pathlib import Path
@@ -20,49 +17,39 @@ _FIRST_UNPRIVILEGED_PORT = 1024
 
 
 class ConfinementPlan(Struct, frozen=True):
-    """Instructions for the child process; empty ones confine nothing.
+    """Instructions for the child process, and their announcement. Empty ones confine nothing.
 
     `network`: use an empty network namespace. `files`: the replacement of each system file. `listens`: addresses to
     listen on. `ports`: the only ranges of TCP ports to which it may connect.
     """
 
+    announcement: str = ""
     network: bool = False
     files: dict[str, str] = {}
     listens: list[tuple[str, int]] = []
     ports: list[tuple[int, int]] = []
 
 
-class Confinement(Struct, frozen=True):
-    """A plan and its announcement."""
-
-    plan: ConfinementPlan
-    announcement: str
-
-
-def confinements(route: RelayRoute, folder: Path) -> list[Confinement]:
-    """Write the files of the confinements, and return these best first."""
-    files = _files(route, folder)
+def confinement_plans(route: RelayRoute) -> list[ConfinementPlan]:
+    """Write the files of the plans. Return these best first: one that the system allows is used."""
+    files = _files(route)
     if route.allow_network:
-        return [
-            Confinement(ConfinementPlan(files=files), "other hosts may be reached; TikTok's names lead to the server")
-        ]
+        return [ConfinementPlan("other hosts may be reached; TikTok's names lead to the server", files=files)]
     listens = [(LOOPBACK, route.proxy_port), (LOOPBACK, route.tls_port), (route.address, HTTPS)]
-    own_network = ConfinementPlan(network=True, files=files, listens=listens)
-    open_ports = _ephemeral_ports()
-    own_ports = ConfinementPlan(
-        ports=[(route.proxy_port, route.proxy_port), (route.tls_port, route.tls_port), open_ports]
-    )
+    first, last = _ephemeral_ports()
     return [
-        Confinement(own_network, "other hosts are blocked: the command has a network of its own"),
-        Confinement(
-            own_ports,
-            f"TCP to other hosts and to this machine is blocked by Landlock, except ports {_range(open_ports)}; "
+        ConfinementPlan(
+            "other hosts are blocked: the command has a network of its own", network=True, files=files, listens=listens
+        ),
+        ConfinementPlan(
+            f"TCP to other hosts and to this machine is blocked by Landlock, except ports {first} to {last}; "
             "UDP, Multipath TCP and TCP Fast Open are not",
+            ports=[(route.proxy_port, route.proxy_port), (route.tls_port, route.tls_port), (first, last)],
         ),
     ]
 
 
-def _files(route: RelayRoute, folder: Path) -> dict[str, str]:
+def _files(route: RelayRoute) -> dict[str, str]:
     """Write replacements of system files; return them by path."""
     replaced = {_HOSTS_FILE: _hosts(route.address)}
     if _NAME_SERVICES.exists():
@@ -73,7 +60,7 @@ def _files(route: RelayRoute, folder: Path) -> dict[str, str]:
         replaced[_NAME_CACHE] = ""  # hides the socket of the daemon outside
     files = dict.fromkeys(system_bundles(), str(route.authority.bundle))
     for path, text in replaced.items():
-        replacement = folder / path.name
+        replacement = route.folder / path.name
         replacement.write_text(text, "utf-8", "surrogateescape")
         files[str(path)] = str(replacement)
     return files
@@ -98,7 +85,3 @@ def _ephemeral_ports() -> tuple[int, int]:
 def unprivileged(first: int, last: int) -> tuple[int, int]:
     """Return a range without privileged ports, such as TikTok's."""
     return max(first, _FIRST_UNPRIVILEGED_PORT), last
-
-
-def _range(ports: tuple[int, int]) -> str:
-    return f"{ports[0]} to {ports[1]}"

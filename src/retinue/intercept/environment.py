@@ -26,8 +26,13 @@ class RelayRoute(Struct, frozen=True):
     proxy_port: int
     tls_port: int
     authority: Authority
-    hooks: Path
+    folder: Path
     allow_network: bool
+
+    @property
+    def hooks(self) -> Path:
+        """The folder of the hooks."""
+        return self.folder / "hooks"
 
     @property
     def address(self) -> str:
@@ -37,6 +42,7 @@ class RelayRoute(Struct, frozen=True):
 
 def write_hooks(route: RelayRoute) -> None:
     """Write the hooks and their settings."""
+    route.hooks.mkdir()
     for name in (_PYTHON_HOOK, _NODE_HOOK, _R_HOOK):
         (route.hooks / name).write_bytes((Path(__file__).parent / "hooks" / name).read_bytes())
     settings = {
@@ -66,7 +72,7 @@ def environment_of(original: Mapping[str, str], route: RelayRoute) -> dict[str, 
         "NODE_OPTIONS": _joined(preload, original.get("NODE_OPTIONS", ""), " "),
         "JAVA_TOOL_OPTIONS": _joined(original.get("JAVA_TOOL_OPTIONS", ""), _java_options(route), " "),
         **dict(zip(_R_PROFILES, (str(route.hooks / _R_HOOK), original.get(_R_PROFILES[0], "")), strict=True)),
-        MARK: str(route.hooks.parent),
+        MARK: str(route.folder),
     }
 
 

@@ -244,12 +244,12 @@ async def _refuse_http2(client: _Streams) -> None:
 
 
 def _is_tiktok_request(request: re.Match[bytes]) -> bool:
-    """Return whether a proxy request without a tunnel (axios) is for TikTok."""
+    # Of a client such as axios, which uses no tunnel.
     port = int(request[4] or _DEFAULT_PORTS[request[2].decode()])
     return request[2] == b"https" and is_tiktok(request[3].decode("latin-1"), port)
 
 
 def _origin_form(request: re.Match[bytes], head: bytes) -> bytes:
-    """Return the head for the server. It closes the connection, since the next request may be for another host."""
+    # The server must close the connection, since the next request may be for another host.
     headers = _CONNECTION.sub(b"", head[request.end() :])
     return b"%b %b %b\r\nConnection: close\r\n%b" % (request[1], request[5] or b"/", request[6], headers)

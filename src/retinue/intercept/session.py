@@ -15,8 +15,8 @@ from msgspec import Struct
 from retinue.clock import SystemClock
 from retinue.errors import InputError
 from retinue.faults import DOCUMENTED, Faults, profile_name
-from retinue.intercept.authority import HTTPS, Authority, make_authority
-from retinue.intercept.confinement import Confinement, ConfinementPlan, confinements
+from retinue.intercept.authority import HTTPS, make_authority
+from retinue.intercept.confinement import ConfinementPlan, confinement_plans
 from retinue.intercept.environment import LOOPBACK, MARK, RelayRoute, environment_of, write_hooks
 from retinue.intercept.relay import Connect, Listeners, Relay, parse_server
 from retinue.intercept.sandbox import sandbox
@@ -66,16 +66,18 @@ def run(options: RunOptions, say: Say) -> int:
         backend = stack.enter_context(_backend(options, folder, say))
         expected = stack.enter_context(expected_rows(backend.store, clock)) if backend.store else None
         authority = make_authority(folder, trust_others=options.allow_network)
-        outside = stack.enter_context(_outside())
-        route = _route(authority, outside, allow_network=options.allow_network)
+        proxy, tls = (stack.enter_context(closing(_listener(LOOPBACK))) for _ in range(2))
+        ports = proxy.getsockname()[1], tls.getsockname()[1]
+        route = RelayRoute(*ports, authority, folder, options.allow_network)
         write_hooks(route)
         environment = environment_of({**options.environment, **backend.variables}, route)
         take_signals()
-        child = _start(options, environment, confinements(route, folder), say)
+        child = _start(options, environment, confinement_plans(route), say)
+        listeners = Listeners(child.listeners[:1] or [proxy], child.listeners[1:] or [tls])
         if options.allow_network:
-            outside.tls.extend(stack.enter_context(_behind_names(route, say)))
+            listeners.tls.extend(stack.enter_context(_behind_names(route, say)))
         relay = Relay(backend.connect, authority.tls, traffic, allow_network=options.allow_network)
-        with relay.answering(_inside(child) if child.listeners else outside):
+        with relay.answering(listeners):
             code = child.run()
         say(str(traffic))
         if traffic.is_silent and code not in _NEVER_RAN:
@@ -127,13 +129,6 @@ def _reachable(url: str) -> Connect:
 
 
 @contextmanager
-def _outside() -> Iterator[Listeners]:
-    """Listen on the loopback."""
-    with closing(_listener(LOOPBACK)) as proxy, closing(_listener(LOOPBACK)) as tls:
-        yield Listeners([proxy], [tls])
-
-
-@contextmanager
 def _behind_names(route: RelayRoute, say: Say) -> Iterator[list[socket.socket]]:
     """Listen at the address of TikTok's names, if this user may."""
     try:
@@ -150,25 +145,13 @@ def _listener(host: str, port: int = 0) -> socket.socket:
     return socket.create_server((host, port), backlog=_BACKLOG)
 
 
-def _route(authority: Authority, outside: Listeners, *, allow_network: bool) -> RelayRoute:
-    proxy, tls = (listener.getsockname()[1] for (listener,) in (outside.proxy, outside.tls))
-    hooks = authority.bundle.parent / "hooks"
-    hooks.mkdir()
-    return RelayRoute(proxy, tls, authority, hooks, allow_network)
-
-
-def _inside(child: Child) -> Listeners:
-    proxy, *tls = child.listeners
-    return Listeners([proxy], tls)
-
-
-def _start(options: RunOptions, environment: Mapping[str, str], candidates: list[Confinement], say: Say) -> Child:
-    """Start a child under the best confinement that the system allows. Raises `InputError` without one."""
+def _start(options: RunOptions, environment: Mapping[str, str], plans: list[ConfinementPlan], say: Say) -> Child:
+    """Start a child by the best plan that the system allows."""
     reasons = []
-    for confinement in candidates:
-        child = spawn(options.command, environment, confinement.plan)
+    for plan in plans:
+        child = spawn(options.command, environment, plan)
         if not child.refusal:
-            say(confinement.announcement)
+            say(plan.announcement)
             return child
         reasons.append(child.refusal)
     why = f"this system cannot prevent it: {'; '.join(reasons)}"
@@ -179,7 +162,6 @@ def _start(options: RunOptions, environment: Mapping[str, str], candidates: list
 
 
 def _warn_of_silence(child: Child, say: Say) -> None:
-    """Warn that no request came: the command may have reached another server."""
     confined = "the command sent none, or in a way that is blocked here"
     unconfined = "any that the command sent went to TikTok itself, with your real key"
     say(f"no request reached the server: {unconfined if child.plan == ConfinementPlan() else confined}")

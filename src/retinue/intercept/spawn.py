@@ -36,7 +36,7 @@ class Child(Struct, frozen=True):
     refusal: str = ""  # why the system does not allow its plan; the child has ended
 
     def run(self) -> int:
-        """Let it become the command; return a shell's exit code."""
+        """Let the child become the command; return a shell's exit code."""
         self.control.send(b"\0")
         self.control.close()
         return _end_of(self.process)
@@ -45,7 +45,7 @@ class Child(Struct, frozen=True):
 @contextmanager
 def signals_held() -> Iterator[None]:
     """Block signals, to forward them later. Start threads only inside, or one would receive a signal."""
-    signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # if the parent ignores it, the end of a child is not reported
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # else the end of a child may not be reported
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {*_FORWARDED, signal.SIGCHLD})
     try:
         yield

@@ -91,7 +91,6 @@ _REFUSED = {
 
 
 def _verdict(label: str, delivered: DeliveredList, expected: list[int] | None) -> ListVerdict:
-    """Judge one list. `expected` has the hashes of all its rows, newest first; None if unknown."""
     if not delivered.is_recorded:
         return ListVerdict(f"{label}: too many rows to compare", is_good=False)
     deliveries = Counter(delivered.rows)

@@ -63,7 +63,7 @@ class WriterThread:
 async def repeat(step: Step, trouble: str, pause: float) -> None:
     """Run a step again and again until cancelled. After an error, log `trouble` and pause.
 
-    No error ends the task: it would be missed too late.
+    No error ends the task, since its end would be noticed too late.
     """
     while True:
         seconds = pause
@@ -90,7 +90,7 @@ async def settle(audit: AuditWriter, quotas: OpenQuotas) -> None:
 async def recount(
     audit: AuditWriter, quotas: OpenQuotas, access: OpenAccess, folder: Path, trusted: TrustedTime
 ) -> None:
-    """Restore damaged counters once all of their records are in the log."""
+    """Restore damaged counters once all their records are in the log."""
     recount, days = Recount(quotas, folder), FutureDayWarnings()
     is_reported = False
 
@@ -105,7 +105,8 @@ async def recount(
         for sentence in days.warnings(quotas.newest_day(), trusted.latest()):
             _LOGGER.warning("%s", sentence)
         if not audit.is_full:
-            for sentence in await recount.of_damaged(access, trusted.latest(), audit.made, audit.received):
+            made, received = audit.record_counters.made.count, audit.record_counters.received
+            for sentence in await recount.of_damaged(access, trusted.latest(), made, received):
                 _LOGGER.warning("%s", sentence)
         return RECOUNT_SECONDS
 
@@ -117,7 +118,7 @@ async def maintain(graph: WriterThread, clock: Clock) -> None:
 
     async def step() -> float:
         started = clock.elapsed()
-        has_more = await graph.run(lambda writer: writer.tidy())
+        has_more = await graph.run(lambda writer: writer.run_maintenance())
         return clock.elapsed() - started if has_more else MAINTENANCE_SECONDS
 
     await repeat(step, "maintenance of the graph fails for now", MAINTENANCE_SECONDS)

@@ -12,7 +12,7 @@ from retinue.settings import Settings
 
 # Exit codes of a child.
 FAILED = 1
-LOST_RECORDS = 3  # it had to leave audit records behind
+LOST_RECORDS = 3  # the child lost audit records
 
 _CLOCK_BYTES = 8
 

@@ -110,7 +110,7 @@ class _Backend(Struct):
     apply_lag: int | None = None
 
     async def apply_events(self, body: bytes) -> ApplyResult:
-        """Apply events, and note how far they lie behind."""
+        """Apply events, and note how far they lag behind."""
         received_at = self.clock.now()
         outcome = await self.graph.run(lambda writer: apply_body(writer, body, received_at))
         if outcome.latest is not None:
@@ -118,7 +118,7 @@ class _Backend(Struct):
         return outcome
 
     async def ready(self) -> str:
-        """Return why the server cannot answer, or an empty text."""
+        """Return why the server cannot answer; empty if it can."""
         try:
             await self.access.find_client("")
             self.store.graph(self.clock).close()
@@ -126,13 +126,19 @@ class _Backend(Struct):
             return f"store unavailable: {error}"
         if self.audit.is_full:
             return "the audit log cannot be written"
-        return self.audit.space.warning if self.audit.space.is_critical else ""
+        space = self.audit.monitor.space
+        return space.warning if space.is_critical else ""
 
     def measure(self) -> Measures:
         """Return the figures of the metrics page."""
         sizes = {path.name: path.stat().st_size for path in self.store.files()}
         return Measures(
-            sizes, self.apply_lag, self.audit.count, self.audit.space, self.audit.summed, self.trusted.doubted()
+            sizes,
+            self.apply_lag,
+            self.audit.count,
+            self.audit.monitor.space,
+            self.audit.sums.total,
+            self.trusted.doubted(),
         )
 
 

@@ -40,13 +40,13 @@ from retinue.web.management_front import host_names, is_loopback
 from retinue.web.trusted_proxies import trusted_networks
 
 MAX_CONNECTIONS = 1_000_000
-MAX_ROW_CACHE_MIB = 1024 * 1024
+MAX_BLOCK_CACHE_MIB = 1024 * 1024
 MAX_AUDIT_MIB = 1024 * 1024
 MAX_AUDIT_HOURS = 24 * 366
 MAX_AUDIT_DAYS = 100 * 366
 
 _LOGGER = logging.getLogger("retinue.serving")
-_PATIENCE_SECONDS = STOP_SECONDS + 1.5  # then a worker is killed; an idle server stops in less than 5 s
+_PATIENCE_SECONDS = STOP_SECONDS + 1.5  # after this time a worker is killed; an idle server stops in less than 5 s
 _COORDINATOR_PATIENCE_SECONDS = 30.0  # it may have to start first, then writes the last records
 _LONGEST_PAUSE_SECONDS = 5.0
 _MANAGEMENT_HOST = "127.0.0.1"
@@ -207,14 +207,14 @@ def _faults_of(settings: Settings) -> Faults:
 def _require_usable(settings: Settings, store: Store) -> None:
     for flag, count, most in (
         ("workers", settings.workers, MAX_WORKERS),
-        ("row-cache-mib", settings.row_cache_mib, MAX_ROW_CACHE_MIB),
+        ("block-cache-mib", settings.block_cache_mib, MAX_BLOCK_CACHE_MIB),
         ("max-connections", settings.max_connections, MAX_CONNECTIONS),
         ("audit-file-mib", settings.audit_file_mib, MAX_AUDIT_MIB),
         ("audit-max-mib", settings.audit_max_mib, MAX_AUDIT_MIB),
         ("audit-file-hours", settings.audit_file_hours, MAX_AUDIT_HOURS),
         ("audit-keep-days", settings.audit_keep_days, MAX_AUDIT_DAYS),
     ):
-        least = 0 if flag in {"audit-keep-days", "audit-max-mib", "row-cache-mib"} else 1
+        least = 0 if flag in {"audit-keep-days", "audit-max-mib", "block-cache-mib"} else 1
         if not least <= count <= most:
             raise InputError(f"--{flag} {count}: expected {least} to {most}")
     if settings.port and settings.port == settings.management_port:

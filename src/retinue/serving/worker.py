@@ -21,12 +21,12 @@ GC_THRESHOLDS = (20_000, 50, 50)
 
 
 async def work(config: ChildConfig, store: Store) -> bool:
-    """Answer until asked to stop. Return whether all audit records were sent."""
+    """Answer requests until asked to stop. Return whether all audit records were sent."""
     gc.freeze()
     gc.set_threshold(*GC_THRESHOLDS)
     clock, settings = config.open_clock(), config.settings
     counter = RecordCounters(config.counters).of_worker(config.worker)
-    graph, fast_graph = store.served_graph(clock, rendering.ROW_ENCODING, settings.row_cache_mib)
+    graph, fast_graph = store.served_graph(clock, rendering.ROW_ENCODING, settings.block_cache_mib)
     with (
         closing(graph),
         closing(fast_graph),

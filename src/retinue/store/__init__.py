@@ -1,1 +1,1 @@
-"""Where a follow graph and its clients live: the contract (base) and one package for each technology."""
+"""The stores: their contract, the rules, and a folder for each backend."""

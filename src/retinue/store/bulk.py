@@ -1,7 +1,4 @@
-"""The contracts of bulk loads and whole reads, in NumPy columns.
-
-Accounts are the store's own ids.
-"""
+"""The contracts of bulk loads and whole reads, in NumPy columns. Accounts are ids of the store."""
 
 from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple, Protocol
@@ -22,8 +19,8 @@ NO_ACCOUNT = 0  # the id of a name that no account can have, or whose account wa
 class Follows(NamedTuple):
     """Some follows of one direction, by owner, then second.
 
-    At one second, the first in the file comes last. `rows` are row numbers in the file. One value holds all follows of
-    its owners in that direction.
+    At one second, the first in the file comes last. `rows` are row numbers in the file. An owner's follows are never
+    split.
     """
 
     owners: Numbers
@@ -55,7 +52,7 @@ class SortedFollows(Protocol):
 
 
 class LoadedFollows(Struct, frozen=True):
-    """Counts of loaded rows. Those `remaining` are to be stored one by one: loading cannot decide them."""
+    """Counts of loaded rows. The `remaining` are to be stored one by one."""
 
     accepted: int
     duplicate: int
@@ -76,8 +73,8 @@ class BulkWriter(Protocol):
     async def load(self, follows: SortedFollows, on_share: OnShare) -> LoadedFollows:
         """Store all follows or none.
 
-        A kill at any instant is safe. Other writers wait; readers see the old graph until the end. Each loaded follow
-        gets the same values as if its rows had been stored one by one, those of a list from newest to oldest.
+        A kill at any instant is safe. Other writers wait; readers see the old graph until the end. The result equals
+        that of storing the rows one by one, those of a list from newest to oldest.
         """
         ...
 
@@ -93,7 +90,7 @@ class Intervals(NamedTuple):
     followers_positions: Numbers
 
 
-class WholeGraph(Protocol):
+class GraphScan(Protocol):
     """A graph to read completely, in bounded memory and in no order."""
 
     def accounts(self) -> Iterator[list[tuple[int, AccountRecord]]]:
@@ -101,7 +98,7 @@ class WholeGraph(Protocol):
         ...
 
     def intervals(self, *, with_ended: bool) -> Iterator[Intervals]:
-        """Yield each open interval once, and with `with_ended` each ended one.
+        """Yield each open interval once, with `with_ended` also each ended one.
 
         Those of erased accounts may be among them.
         """

@@ -1,7 +1,7 @@
-"""Columns of clients and of the audit checkpoint, the same in every store. Pure.
+"""Columns of clients and of the audit checkpoint, for every store. Pure.
 
-`None` is no limit, no moment, or nothing said. Scopes are one text with spaces between; a short-term limit is two
-columns. Stored values are not trusted: one of another type or range raises `StoreUnavailable`, which names the row.
+`None` is no limit, no time, or unset. Scopes are one text, separated by spaces. A stored value of another type or range
+raises `StoreUnavailable`.
 """
 
 from collections.abc import Sequence
@@ -14,11 +14,11 @@ from retinue.errors import StoreUnavailable
 from retinue.model import TOKEN_SECONDS, ClientChange, Quota, QuotaKey, RateLimit, RegisteredClient, Secrets, TokenGrant
 from retinue.store.contract import Checkpoint
 
-# A token from further in the future was issued under another clock, such as a sandbox's, and is none.
+# A token from further in the future was issued under another clock, such as a sandbox's, and is invalid.
 CLOCK_SKEW_SECONDS = 300
 
 _QUOTA_COLUMNS = ("list_calls", "list_rows", "other_calls", "rate_calls", "rate_seconds")
-# What is said of a client, but for its number and its secrets.
+# The columns of a client but its id and secrets.
 VALUE_COLUMNS = (
     *("key", "name", "contact", "notes", "scopes"),
     *("created_at", "not_before", "not_after", "suspended_at", "revoked_at"),
@@ -26,7 +26,7 @@ VALUE_COLUMNS = (
 )
 CLIENT_COLUMNS = ("id", *VALUE_COLUMNS)
 SECRET_COLUMNS = ("secret", "former_secret", "former_until")
-# What a grant needs of its token's client.
+# The columns of a token's client that a grant needs.
 GRANT_COLUMNS = ("not_before", "not_after", "key", "scopes", "id", "created_at", *_QUOTA_COLUMNS)
 
 _Count = Annotated[int, Meta(ge=0, le=2**53)]
@@ -34,7 +34,7 @@ _Second = Annotated[int, Meta(ge=0, le=253_402_300_799)]  # up to the end of the
 _Digest = Annotated[bytes, Meta(min_length=32, max_length=32)]
 _Hash = Annotated[bytes, Meta(min_length=20, max_length=20)]
 _TYPES = {
-    "id": Annotated[int, Meta(ge=1, le=1_000_000)],  # the counters of quotas have a place for each number
+    "id": Annotated[int, Meta(ge=1, le=1_000_000)],  # quota counters have a record for each id
     **dict.fromkeys(("key", "name"), Annotated[str, Meta(min_length=1)]),
     **dict.fromkeys(("contact", "notes", "scopes"), str),
     "created_at": _Second,
@@ -53,7 +53,7 @@ _CLIENT_TYPES, _GRANT_TYPES, _SECRET_TYPES = (
 
 
 def values_of(client: RegisteredClient) -> tuple[Any, ...]:
-    """What belongs into `VALUE_COLUMNS`."""
+    """Return the values of `VALUE_COLUMNS`."""
     quota = client.quota
     return (
         *(client.key, client.name, client.contact, client.notes, _joined(client.scopes), client.created_at),
@@ -63,7 +63,7 @@ def values_of(client: RegisteredClient) -> tuple[Any, ...]:
 
 
 def client_of(row: Sequence[Any]) -> RegisteredClient:
-    """The client in a row that begins with `CLIENT_COLUMNS`."""
+    """Return the client in a row that begins with `CLIENT_COLUMNS`."""
     _require(_CLIENT_TYPES, row, row[0])
     number, key, name, contact, notes, scopes, created_at, *times = row[:11]
     not_before, not_after, suspended_at, revoked_at = times
@@ -74,13 +74,13 @@ def client_of(row: Sequence[Any]) -> RegisteredClient:
 
 
 def secrets_of(client: RegisteredClient, row: Sequence[Any]) -> Secrets:
-    """The digests of a client's secrets, by `SECRET_COLUMNS`."""
+    """Return the digests of a client's secrets, by `SECRET_COLUMNS`."""
     _require(_SECRET_TYPES, row, client.id)
     return Secrets(*row)
 
 
 def checkpoint_of(row: Sequence[Any]) -> Checkpoint:
-    """Return the checkpoint in a row with its fields in their order."""
+    """Return the checkpoint in a row of its fields."""
     try:
         secret, count, last, before_count, before, is_open = row
         checkpoint = Checkpoint(secret, count, last, before_count, before, bool(is_open))
@@ -89,15 +89,15 @@ def checkpoint_of(row: Sequence[Any]) -> Checkpoint:
     except (msgspec.ValidationError, ValueError) as error:
         raise StoreUnavailable(f"table audit: {error}; it is damaged") from error
     if checkpoint.before_count > checkpoint.count:
-        raise StoreUnavailable("table audit: its log would end before it begins; it is damaged")
+        raise StoreUnavailable("table audit: its log ends before it begins; it is damaged")
     return checkpoint
 
 
 def grant_of(token_expires_at: int, row: Sequence[Any]) -> TokenGrant:
-    """What a token allows, by `GRANT_COLUMNS` of its client."""
+    """Return a token's grant, given `GRANT_COLUMNS` of its client."""
     _require(_GRANT_TYPES, row, row[4])
     if type(token_expires_at) is not int:
-        raise StoreUnavailable(f"table token, client {row[4]}: expires_at is no number; it is damaged")
+        raise StoreUnavailable(f"table token, client {row[4]}: expires_at is not a number; it is damaged")
     not_before, not_after, key, scopes, number, created_at = row[:6]
     return TokenGrant(
         key,
@@ -110,7 +110,7 @@ def grant_of(token_expires_at: int, row: Sequence[Any]) -> TokenGrant:
 
 
 def columns_of(change: ClientChange) -> dict[str, Any]:
-    """The columns that a change names, with their new values."""
+    """Return the columns of a change with their new values."""
     columns = {name: value for name, value in structs.asdict(change).items() if value is not UNSET}
     if "scopes" in columns:
         columns["scopes"] = _joined(columns["scopes"])
@@ -120,7 +120,6 @@ def columns_of(change: ClientChange) -> dict[str, Any]:
 
 
 def _require(types: Any, row: Sequence[Any], number: object) -> None:
-    """Require the types and ranges of a row's columns."""
     columns: tuple[str, ...] = types.__struct_fields__
     try:
         found = msgspec.convert(dict(zip(columns, row, strict=False)), types)

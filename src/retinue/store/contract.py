@@ -27,10 +27,7 @@ from retinue.model import (
 
 
 class Verdict(Enum):
-    """The result of a record or event. A rejection's value is its reason.
-
-    An imported record is accepted if its account or follow is new, and an update if only some of its fields are.
-    """
+    """The result of a record or event. A rejection's value is its reason."""
 
     ACCEPTED = "accepted"
     UPDATED = "updated"
@@ -41,7 +38,7 @@ class Verdict(Enum):
 
 
 class NotAKey(Struct, frozen=True):
-    """A rejection: an event names the account with `key` by a current or former username."""
+    """A rejection: an event names the account with `key` by a username. It may be a former one."""
 
     name: str
     key: str
@@ -68,10 +65,7 @@ class GraphReader(Protocol[Shown_co]):
         ...
 
     async def read(self, request: PageRequest) -> PageRows[Shown_co]:
-        """Return the rows of a page request.
-
-        Hidden entries are skipped inside the range, so the result is short only at the list's end.
-        """
+        """Return the rows of a page request. The result is short only at the list's end."""
         ...
 
     async def profile(self, account_id: int) -> Profile | None:
@@ -89,10 +83,7 @@ class EncodedRows(Struct, frozen=True, gc=False):
 
 
 class FastGraph(Protocol):
-    """Answers from memory without awaiting, for the fast path.
-
-    They equal those of `GraphReader`; None: ask there.
-    """
+    """Answers of a `GraphReader` from memory, without awaiting. None: ask the reader."""
 
     def find_account_nowait(self, username: str) -> Account | None:
         """Return the live account with a username. Raises `UnknownAccount`."""
@@ -106,18 +97,16 @@ class FastGraph(Protocol):
 class GraphWriter(Protocol):
     """The write access of imports and events. Each call is idempotent and, on return, survives `kill -9`.
 
-    One writer works at a time. It holds the write lock for at most 200 ms, except in a bulk load (`bulk.py`).
-
-    A pair's intervals depend only on the *set* of its follows and unfollows (`history.py`). Each has a position of its
-    own in both lists, its true start or the nearest free earlier second, and keeps it while its true start stays the
-    same. The effective time of an event is min(claimed time, time of receipt).
+    One writer works at a time. It holds the lock for at most 200 ms, except in a bulk load. A pair's intervals depend
+    only on the *set* of its events (`history.py`). Each keeps its position in both lists while its true start stays the
+    same. An event takes effect at its claimed time or its receipt, whichever is earlier.
     """
 
     async def add_accounts(self, records: Sequence[AccountRecord], now: int) -> list[Verdict]:
         """Create or change accounts, each an event at `now`.
 
         The latest value of each field counts, at one second the larger. A username belongs to its latest claim, at one
-        second to the smaller key. An account that loses its username is withheld until it claims another.
+        second to the smaller key. Its former owner is withheld until it claims another.
         """
         ...
 
@@ -138,26 +127,23 @@ class GraphWriter(Protocol):
         ...
 
     async def end_missing(self, follower: str, followees: Collection[str], at: int) -> int:
-        """End the follows that an account had at a second, except these.
-
-        Return their number. In the order of the list, since each may free a position for a later one.
-        """
+        """End the follows that an account had at a second, except these. Return their number."""
         ...
 
     async def apply(self, events: Sequence[Event], received_at: int) -> list[Decision]:
-        """Apply events in the given order.
+        """Apply events in the given order. On return they survive a power loss.
 
-        On return they survive a power loss. Accounts are named by key. Unknown ones are created, except under a name
-        that another account has claimed (`NotAKey`). Events for an erased account, by key or username, are ERASED; an
-        erasure of an unknown key is remembered. The store keeps HMACs of an erased account's key and usernames.
+        Accounts are named by key. Unknown ones are created, except under a name that another account has claimed
+        (`NotAKey`). Events for an erased account, by key or username, are ERASED; an erasure of an unknown key is
+        remembered.
         """
         ...
 
-    async def tidy(self) -> bool:
+    async def run_maintenance(self) -> bool:
         """Do a short piece of background maintenance; return whether there is more.
 
-        It moves entries of accounts that are no longer visible out of the range of pages, moves back those that are
-        visible again, and removes follows of erased accounts. Readers skip them meanwhile.
+        It relocates entries of accounts that were hidden or shown, and removes those of erased ones. Readers skip them
+        meanwhile.
         """
         ...
 
@@ -171,7 +157,7 @@ class GraphWriter(Protocol):
 
 
 class AccessStore(Protocol):
-    """Clients and tokens. Secrets and tokens come and stay as SHA-256 digests of 32 bytes."""
+    """Clients and tokens. Secrets and tokens are SHA-256 digests of 32 bytes."""
 
     async def add_client(self, client: RegisteredClient, secret: bytes) -> RegisteredClient:
         """Store a client and its secret's digest; return it with its id. Writes."""
@@ -219,7 +205,7 @@ class AccessStore(Protocol):
 
 
 class Checkpoint(Struct, frozen=True):
-    """The store's record of the audit log's hash chain, against changes.
+    """The store's record of the audit log's hash chain.
 
     `count` and `hash` are those of the last record known to be in the log; `before_count` and `before_hash` those of
     the record before the oldest retained file. While `is_open`, the log may have more records.
@@ -241,7 +227,7 @@ class AuditStore(Protocol):
         ...
 
     async def save_audit_checkpoint(self, checkpoint: Checkpoint) -> None:
-        """Save all of the checkpoint but its secret. Writes, without blocking the event loop."""
+        """Save the checkpoint except its secret. Writes, without blocking the event loop."""
         ...
 
 

@@ -1,7 +1,6 @@
-"""The file of quota counters: a record of checked parts for each client, mapped into memory by all processes.
+"""The file of quota counters: checked records, mapped into memory by all processes.
 
-The checksum of a part includes its place, so zeros, changed bytes and parts in each other's place are told from what
-was written. The meaning of the counters is for `file_quota_counters.py`.
+A checksum includes the offset of its part, which reveals zeros, changed bytes and swapped parts.
 """
 
 import fcntl
@@ -23,22 +22,21 @@ FILE_MODE = 0o600
 FIRST_RECORDS = 64
 RECORD_BYTES = 640
 
-# The magic, the number of records made, and whether they go on from what was counted before the file was made.
+# The magic, the number of records, and whether they include the usage from before the file was created.
 _HEADER = Struct("<16s2q")
 _CHECKSUM = Struct("<I")
-# Behind the header: how many records the audit log had when the last server stopped in order; -1 while one runs.
+# After the header: the number of audit records when the last server stopped in order, or -1 while one runs.
 _CLOSED = Struct("<q")
 _CLOSED_AT = 64
 _OPEN = -1
-_RESIDUE = 0x2144DF1C  # the checksum of anything with its own checksum behind it
+_RESIDUE = 0x2144DF1C  # the checksum of any data that ends with its own checksum
 
 
 class CounterFile:
-    """A mapped file of records. The file's header is in the place of record 0, which belongs to no client.
+    """A mapped file of records. The header takes the place of record 0.
 
-    With `alone` this process holds the lock until it closes the file, which saves two system calls an answer. Without
-    `creates` the file must exist. `parts` are the places and sizes of a record's parts, without their checksums.
-    Raises `StoreError` if the file cannot be used or locked.
+    With `alone` this process holds the lock until it closes the file. Without `creates` the file must exist. `parts`
+    are offset and size of a record's parts. Raises `StoreError` if the file cannot be used or locked.
     """
 
     def __init__(self, path: Path, parts: tuple[tuple[int, int], ...], *, alone: bool, creates: bool) -> None:
@@ -48,57 +46,57 @@ class CounterFile:
         try:
             if creates and not path.exists():
                 _make(path, parts)
-            # A link is not followed: it may lead to a file that was never meant for this.
+            # A link is not followed, since it may lead to any file.
             self._descriptor = open_regular(path, os.O_RDWR, FILE_MODE)
         except OSError as error:
-            raise StoreError(f"{path}: the counters of quotas cannot be kept here: {error.strerror}") from error
+            raise StoreError(f"{path}: quota counters cannot be stored here: {error.strerror}") from error
         try:
             self._begin(alone=alone, creates=creates)
             self._remap()
         except OSError as error:
             os.close(self._descriptor)
-            raise StoreError(f"{path}: the counters of quotas cannot be kept here: {error.strerror}") from error
+            raise StoreError(f"{path}: quota counters cannot be stored here: {error.strerror}") from error
         except BaseException:
             os.close(self._descriptor)
             raise
 
     @property
     def is_recounted(self) -> bool:
-        """Whether what was counted before the file was made has been added to it."""
+        """Whether earlier usage has been added."""
         return bool(self._header()[2])
 
     @property
     def is_removed(self) -> bool:
-        """Whether the file has no name any more; it goes on counting, and is gone when it is closed."""
+        """Whether the file was unlinked."""
         return not os.fstat(self._descriptor).st_nlink
 
     def place(self, number: int) -> int:
-        """Return where a record begins; the file grows if it ends before that. Raises `StoreUnavailable`."""
+        """Return the offset of a record; grow the file if needed. Raises `StoreUnavailable`."""
         place = number * RECORD_BYTES
         if place > self._last:
             self._make_room(number + 1)
         return place
 
     def has(self, number: int) -> bool:
-        """Return whether the file has grown to a record, wholly: growing may have failed on the way."""
+        """Return whether a record exists. Growing may have failed halfway."""
         return number * RECORD_BYTES <= self._last or number < self._header()[1]
 
     def read(self, place: int, size: int) -> bytes | None:
-        """Return the part at a place, and its checksum behind it; None if it is not what was written."""
+        """Return a part with its checksum, or None if it is damaged."""
         sealed = self._map[place : place + size + _CHECKSUM.size]
         return sealed if crc32(sealed, place) == _RESIDUE else None
 
     def write(self, place: int, part: bytes) -> None:
-        """Put a part at a place, in one step of memory: a process that is killed leaves the old one or the new."""
+        """Write a part in one step. A killed process leaves the old one or the new."""
         sealed = part + _CHECKSUM.pack(crc32(part, place))
         self._map[place : place + len(sealed)] = sealed
 
     def places(self) -> range:
-        """Return where each client's record begins, of those that are mapped."""
+        """Return the offsets of the mapped records of clients."""
         return range(RECORD_BYTES, self._last + 1, RECORD_BYTES)
 
     def damaged(self) -> dict[int, bytes]:
-        """Return the records of which a part is not what was written, by their number."""
+        """Return records with a damaged part, by number."""
         found = {}
         for number in range(1, len(self._map) // RECORD_BYTES):
             start = number * RECORD_BYTES
@@ -107,21 +105,21 @@ class CounterFile:
         return found
 
     def set_recounted(self) -> None:
-        """Note that the records go on from what was counted before the file was made."""
+        """Note that earlier usage has been added."""
         self.write(0, _HEADER.pack(MAGIC, self._header()[1], 1))
 
     @property
     def closed_at(self) -> int:
-        """How many records the audit log had when the file was closed in order; -1 if it was not."""
+        """The audit records at the orderly close, or -1."""
         sealed = self.read(_CLOSED_AT, _CLOSED.size)
         return _OPEN if sealed is None else int(_CLOSED.unpack_from(sealed)[0])
 
     def set_closed_at(self, records: int = _OPEN) -> None:
-        """Note with how many records of the audit log the file is closed, or that it is open."""
+        """Save the audit records at closing; -1: open."""
         self.write(_CLOSED_AT, _CLOSED.pack(records))
 
     def lock(self) -> None:
-        """Wait for the lock, unless this process holds it anyway. Raises `StoreUnavailable`."""
+        """Wait for the lock. Raises `StoreUnavailable`."""
         if self.alone:
             return
         try:
@@ -130,7 +128,7 @@ class CounterFile:
             raise StoreUnavailable(unlockable(self.path, error)) from error
 
     def unlock(self) -> None:
-        """Give the lock back."""
+        """Release the lock."""
         if not self.alone:
             fcntl.flock(self._descriptor, fcntl.LOCK_UN)
 
@@ -148,12 +146,11 @@ class CounterFile:
         self._map.flush()
 
     def close(self) -> None:
-        """Give the file back."""
+        """Close the file."""
         self._map.close()
         os.close(self._descriptor)
 
     def _begin(self, *, alone: bool, creates: bool) -> None:
-        """Make the file if it is new. A reader needs no lock and does not wait for a process that is alone."""
         if alone:
             lock(self._descriptor, self.path, "another server counts here; one server serves a store")
             self.alone = True
@@ -164,15 +161,14 @@ class CounterFile:
         magic, records, _ = self._header()
         if magic != MAGIC:
             raise StoreError(
-                f"{self.path}: holds no counters of quotas, or is damaged; remove it while no server runs, "
+                f"{self.path}: is not a file of quota counters, or is damaged; remove it while no server runs, "
                 "and the next one counts today's calls again from the audit log"
             )
-        # If it was cut, what is missing comes back as zeros, which are damage.
+        # A truncated part comes back as zeros, which are damage.
         if os.fstat(self._descriptor).st_size < records * RECORD_BYTES:
             os.posix_fallocate(self._descriptor, 0, records * RECORD_BYTES)
 
     def _header(self) -> tuple[bytes, int, int]:
-        """Return the header; without its magic if it is not what was written."""
         sealed = os.pread(self._descriptor, _HEADER.size + _CHECKSUM.size, 0)
         header = sealed[: _HEADER.size]
         if sealed[_HEADER.size :] != _CHECKSUM.pack(crc32(header)):
@@ -182,10 +178,10 @@ class CounterFile:
 
     def _make_room(self, records: int) -> None:
         try:
-            if self._header()[1] < records:  # a reader of a file that has grown does not wait for the lock
+            if self._header()[1] < records:  # readers of a grown file take no lock
                 with self.locked():
                     magic, made, is_recounted = self._header()
-                    if magic != MAGIC:  # growing would make all records anew
+                    if magic != MAGIC:  # growing would reset all records
                         raise StoreUnavailable(f"{self.path}: is damaged; restart the server")
                     if made < records:
                         _grow(self._descriptor, self._parts, range(made, 2 * records), is_recounted=is_recounted)
@@ -200,14 +196,14 @@ class CounterFile:
 
 
 def _make(path: Path, parts: tuple[tuple[int, int], ...]) -> None:
-    """Make a new file, whole or not at all; if another process was quicker, its file stays. Raises `OSError`."""
+    """Create a file, complete or not at all. A file of a faster process stays."""
     with write_atomically(path, replaces=False) as unfinished, unfinished.open("r+b") as file:
         _grow(file.fileno(), parts, range(FIRST_RECORDS), is_recounted=0)
 
 
 def _grow(descriptor: int, parts: tuple[tuple[int, int], ...], numbers: range, *, is_recounted: int) -> None:
-    """Add empty records, and only then count them in the header."""
-    # Room is taken now: writing through a map into a hole that no disk has room for would end the process.
+    """Add empty records, then count them in the header."""
+    # Allocate disk space now: writing to a hole of the mapping on a full disk would kill the process.
     os.posix_fallocate(descriptor, 0, numbers.stop * RECORD_BYTES)
     for number in numbers[1:] if numbers.start == 0 else numbers:
         for offset, size in parts:

@@ -1,9 +1,7 @@
-"""Counters of what clients used, shared by all processes of a server.
+"""Quota counters in a file, shared by all processes of a server.
 
-A record for each client, in a file that they map into their memory (`counter_file.py`). A process that counts holds
-the file's lock (`flock`), which the kernel takes back from a process that dies; reading needs no lock. What is counted
-is in the kernel's hands at once, so it survives the end of any process; after a power loss what was counted since the
-last `settle` may be missing. A record that is not what was written is refused until it is counted again.
+Each client has a record (`counter_file.py`). A process that counts holds the file's lock; reading needs none. Counts
+survive the end of any process. A power loss may lose those since the last `settle`.
 """
 
 from collections.abc import Mapping
@@ -15,7 +13,7 @@ from retinue.model import Pool, Quota, QuotaKey, RateLimit, Usage
 from retinue.store.counter_file import RECORD_BYTES, CounterFile
 from retinue.store.quota_counters import DAY_SECONDS, Counted, QuotaStatus
 
-_BUCKETS = 60  # one for each second; no short-term limit looks back further
+_BUCKETS = 60  # one for each second of the longest rate limit
 # The head of a record: the client's creation, the day, its list calls, list rows and other calls; then of the window
 # of answers its newest second, its length, the calls in it and those in its newest second. The window has the calls of
 # each second before the newest, by the second's remainder. That of calls for tokens has its newest second in front.
@@ -27,40 +25,36 @@ _CHECKSUM_BYTES = 4
 _ANSWERS_AT = _HEAD_BYTES + _CHECKSUM_BYTES
 _TOKENS_AT = _ANSWERS_AT + _WINDOW.size + _CHECKSUM_BYTES
 _PARTS = ((0, _HEAD_BYTES), (_ANSWERS_AT, _WINDOW.size), (_TOKENS_AT, _TOKENS.size))
-_MOST_CALLS = 2**32 - 1  # in a second, in the file
+_MAX_CALLS = 2**32 - 1  # in a second, in the file
 _LISTS = Pool.LISTS
 
 _Head = tuple[int, int, int, int, int, int, int, int, int]
 
 
 class FileQuotaCounters:
-    """A `QuotaCounters` in a file. With `alone` no other process may count there, and no lock is taken for each answer.
+    """`QuotaCounters` in a file. With `alone` no other process may count there.
 
-    Without `creates` the file must exist. A day never goes back: with a clock that was put back, counting goes on with
-    the newest day that was counted. Raises `StoreError` if the file cannot be used or locked, such as while another
-    server is alone with it. Counting raises `StoreUnavailable` if the client's record is damaged.
+    Without `creates` the file must exist. Raises `StoreError` if the file cannot be used or locked. Counting raises
+    `StoreUnavailable` if the client's record is damaged.
     """
 
     def __init__(self, path: Path, *, alone: bool = False, creates: bool = True) -> None:
         self._file = CounterFile(path, _PARTS, alone=alone, creates=creates)
 
     def day(self, quota_key: QuotaKey, second: int) -> int:
-        """Return the day that a second's calls count for."""
         return self._at(quota_key, second)[1]
 
     def usage(self, quota_key: QuotaKey, second: int) -> Usage:
-        """What was used on a second's day."""
         if not self._file.has(quota_key.id):
             return Usage()
         _, _, calls, rows, others, *_ = self._at(quota_key, second)
         return Usage(calls, rows, others)
 
     def remaining(self, quota_key: QuotaKey, second: int, pool: Pool, quota: Quota, wanted: int) -> int:
-        """How many of the wanted rows there is quota for; 0 where there is none for a call."""
-        # This and `charge` are run for each answer: few calls, and few places in memory.
+        # This and `charge` run for each answer: few calls, few memory accesses.
         _, _, calls, rows, others, _, seconds, total, _ = self._at(quota_key, second)
         rate = quota.rate
-        # An older total is never too small, since calls only leave a window as it moves on.
+        # An old total is never too small, since calls only leave a window as it moves on.
         may_be_full = rate is not None and (total >= rate.calls or seconds != rate.seconds)
         if may_be_full and self.status(quota_key, second, pool, quota).wait:
             return 0
@@ -71,7 +65,6 @@ class FileQuotaCounters:
         return wanted if quota.list_rows is None else max(0, min(wanted, quota.list_rows - rows))
 
     def status(self, quota_key: QuotaKey, second: int, pool: Pool, quota: Quota) -> QuotaStatus:
-        """What is left of a quota."""
         since, day, calls, rows, others, newest, _, _, current = self._at(quota_key, second)
         wait = 0
         if quota.rate is not None and since:
@@ -88,7 +81,6 @@ class FileQuotaCounters:
         )
 
     def charge(self, quota_key: QuotaKey, second: int, pool: Pool, rows: int, quota: Quota) -> QuotaStatus | None:
-        """Count one answer and its rows, if that passes no limit."""
         file = self._file
         place = file.place(quota_key.id)
         if not file.alone:
@@ -126,7 +118,6 @@ class FileQuotaCounters:
         )
 
     def admit(self, quota_key: QuotaKey, second: int, rate: RateLimit) -> int:
-        """Count a call for a token: 0, or in how many seconds it is worth trying again."""
         place = self._file.place(quota_key.id)
         with self._file.locked():
             since, day, *_ = self._at(quota_key, second)
@@ -142,40 +133,30 @@ class FileQuotaCounters:
 
     @property
     def is_recounted(self) -> bool:
-        """Whether what was counted before the file was made has been restored."""
         return self._file.is_recounted
 
     @property
     def is_removed(self) -> bool:
-        """Whether the file was removed while it is open."""
         return self._file.is_removed
 
     def set_recounted(self) -> None:
-        """Note that all that was counted before the file was made has been restored."""
         self._file.set_recounted()
 
     @property
     def closed_at(self) -> int:
-        """How many records the audit log had when these counters were closed in order; -1 if they were not."""
         return self._file.closed_at
 
     def set_closed_at(self, records: int = -1) -> None:
-        """Note with how many records of the audit log the counters are closed, or that they are open."""
         self._file.set_closed_at(records)
 
     def newest_day(self) -> int:
-        """Return the newest day of any client; 0 if nothing was counted."""
         heads = (self._file.read(place, _HEAD_BYTES) for place in self._file.places())
         return max((_HEAD.unpack_from(head)[1] for head in heads if head is not None), default=0)
 
     def damaged(self) -> dict[int, bytes]:
-        """Return the damaged records by the number of their client. A record that is just being written is there too,
-        but not twice with the same bytes.
-        """
         return self._file.damaged()
 
     def restore(self, quota_key: QuotaKey, second: int, counted: Counted) -> None:
-        """Set a record to what was counted up to a second of its day. Only for a record that no process writes."""
         place = self._file.place(quota_key.id)
         answers, tokens = (_by_remainder(calls, second) for calls in (counted.answers, counted.tokens))
         self._file.write(place + _TOKENS_AT, _TOKENS.pack(second, *tokens))
@@ -186,10 +167,6 @@ class FileQuotaCounters:
         self._file.write(place, _HEAD.pack(quota_key.since, day, *counts, second, 0, 0, current))
 
     def raise_to(self, quota_key: QuotaKey, second: int, counted: Counted) -> bool:
-        """Restore what was counted on a second's day if the client's record has less; returns whether it had.
-
-        Only while no process counts.
-        """
         _, day, calls, rows, others, *_ = self._at(quota_key, second)
         used = counted.used
         most = Usage(max(calls, used.list_calls), max(rows, used.list_rows), max(others, used.other_calls))
@@ -199,19 +176,16 @@ class FileQuotaCounters:
         return True
 
     def settle(self) -> None:
-        """Make what was counted survive a power loss."""
         self._file.settle()
 
     def statements_sent(self) -> int:
-        """Return 0: nothing goes over a network."""
         return 0
 
     def close(self) -> None:
-        """Give the file back."""
         self._file.close()
 
     def _at(self, quota_key: QuotaKey, second: int) -> _Head:
-        """Return a record's head with what it counts on a second's day; its creation is 0 if it is another client's."""
+        """Return the head of a client's record on a second's day. Another client's is empty."""
         place = self._file.place(quota_key.id)
         part = self._file.read(place, _HEAD_BYTES)
         if part is None:
@@ -235,35 +209,37 @@ class FileQuotaCounters:
         )
 
     def _clear(self, place: int, quota_key: QuotaKey, day: int) -> None:
-        """Begin a client's record. The head comes last: killed before it, the record is still another client's."""
+        """Clear a client's record. The head comes last, in case of a kill."""
         self._file.write(place + _ANSWERS_AT, bytes(_WINDOW.size))
         self._file.write(place + _TOKENS_AT, bytes(_TOKENS.size))
         self._file.write(place, _HEAD.pack(quota_key.since, day, 0, 0, 0, 0, 0, 0, 0))
 
     def _counts(self, place: int, newest: int, current: int) -> list[int]:
-        """Return the calls in each second of the window of answers, by its remainder."""
+        """Return the calls of the answer window by second modulo 60."""
         counts = list(_WINDOW.unpack_from(self._part(place, _ANSWERS_AT, _WINDOW.size)))
         counts[newest % _BUCKETS] = current
         return counts
 
     def _move(self, place: int, newest: int, current: int, second: int, seconds: int) -> tuple[int, int, int]:
-        """Bring the window of answers to a second; the second it is at then, the calls in it and in that second."""
+        """Move the answer window to a second. Return its newest second, the calls in it, and those in that second."""
         counts, newest = _moved(self._counts(place, newest, current), newest, second)
         self._file.write(place + _ANSWERS_AT, _WINDOW.pack(*counts))
         return newest, sum(_in_window(counts, newest, seconds)), counts[newest % _BUCKETS]
 
 
 def _by_remainder(calls: Mapping[int, int], second: int) -> list[int]:
-    """Return the calls of the last seconds as a window has them."""
     counts = [0] * _BUCKETS
     for at, count in calls.items():
         if 0 <= second - at < _BUCKETS:
-            counts[at % _BUCKETS] = min(count, _MOST_CALLS)
+            counts[at % _BUCKETS] = min(count, _MAX_CALLS)
     return counts
 
 
 def _moved(counts: list[int], newest: int, second: int) -> tuple[list[int], int]:
-    """A window at a later second, without what is too old. It is never put back, but by more than it can be long."""
+    """Return a window moved to a later second.
+
+    It never moves back, unless the clock was set back by more than its length.
+    """
     if abs(newest - second) > _BUCKETS:
         return [0] * _BUCKETS, second
     for passed in range(newest + 1, second + 1):
@@ -272,12 +248,11 @@ def _moved(counts: list[int], newest: int, second: int) -> tuple[list[int], int]
 
 
 def _in_window(counts: list[int], newest: int, seconds: int) -> list[int]:
-    """The calls in each second of a window, oldest first."""
     return [counts[second % _BUCKETS] for second in range(newest - seconds + 1, newest + 1)]
 
 
 def _wait(counts: list[int], newest: int, rate: RateLimit) -> int:
-    """In how many seconds enough calls have left the window that another fits; 0 where it does now."""
+    """Return the seconds until the next call is admitted, or 0."""
     in_window = _in_window(counts, newest, rate.seconds)
     total = sum(in_window)
     if total < rate.calls:

@@ -1,7 +1,6 @@
 """Open a store by its URL: once, at the edge of the program.
 
-Each backend is one object with a method for each part of the contract. Its libraries are imported when a store of its
-kind is named.
+A backend's libraries are imported when a store of its kind is named.
 """
 
 from collections.abc import Callable
@@ -12,7 +11,7 @@ from typing import Protocol
 from retinue.clock import Clock
 from retinue.errors import InputError
 from retinue.model import Row, RowEncoding, Shown_co
-from retinue.store.bulk import BulkWriter, WholeGraph
+from retinue.store.bulk import BulkWriter, GraphScan
 from retinue.store.cassandra.location import SCHEME, is_location, parse
 from retinue.store.contract import AccessStore, AuditStore, Checker, FastGraph, GraphReader, GraphWriter
 from retinue.store.paths import Reach, StorePaths
@@ -59,8 +58,8 @@ class OpenWriter(GraphWriter, Closing, Protocol):
         ...
 
 
-class OpenScan(WholeGraph, Closing, Protocol):
-    """The graph, for reading from one end to the other."""
+class OpenScan(GraphScan, Closing, Protocol):
+    """The graph, for a complete read."""
 
 
 class OpenAccess(AccessStore, AuditStore, Remote, Closing, Protocol):
@@ -80,9 +79,9 @@ class OpenChecker(Checker, Closing, Protocol):
 
 
 class Store(Protocol):
-    """A store at a location, whose `str` is the location without secrets. Nothing is open until a part is asked for.
+    """A store. `str` returns its location without secrets. Nothing is open yet.
 
-    Every method raises `StoreError` if the store cannot be used, and `InputError` for what this kind does not have.
+    Every method raises `StoreError` if the store cannot be used, and `InputError` for an unsupported operation.
     """
 
     @property
@@ -91,14 +90,11 @@ class Store(Protocol):
         ...
 
     def create(self) -> bool:
-        """Create the store if it does not exist. In a cluster it has to exist.
-
-        Return whether it was created.
-        """
+        """Create the store; return False if it exists. In a cluster it has to exist."""
         ...
 
     def create_in_cluster(self, replication: int) -> bool:
-        """Create a keyspace with its tables. Return whether it is new.
+        """Create a keyspace with its tables; return whether it is new.
 
         Each row is on `replication` nodes.
         """
@@ -113,7 +109,7 @@ class Store(Protocol):
     ) -> tuple[OpenGraph[bytes], OpenFastGraph]:
         """Open the graph for answering requests, with encoded rows.
 
-        The second one answers from the first, without waiting and with `cache_mib` of memory. Close it first.
+        The second one caches up to `cache_mib` of the first, without waiting. Close it first.
         """
         ...
 
@@ -126,11 +122,11 @@ class Store(Protocol):
         ...
 
     def scan(self) -> OpenScan:
-        """Open the graph for reading all of it."""
+        """Open the graph for a complete read."""
         ...
 
     def access(self) -> OpenAccess:
-        """Open clients, tokens, and the checkpoint of the audit log."""
+        """Open clients, tokens and the audit checkpoint."""
         ...
 
     def quotas(self, *, alone: bool = False, creates: bool = True) -> OpenQuotas:
@@ -158,7 +154,7 @@ class Store(Protocol):
         ...
 
     def keep_temporary_in_memory(self) -> None:
-        """Make no temporary files in this process from now on. Call it before any part is opened."""
+        """Make no temporary files in this process. Call before any part is opened."""
         ...
 
 

@@ -1,4 +1,4 @@
-"""Names of the files of this machine that belong to a store."""
+"""Names of this machine's files that belong to a store."""
 
 from pathlib import Path
 
@@ -8,8 +8,8 @@ from msgspec import Struct
 class StorePaths(Struct, frozen=True):
     """Names of files and folders beside a store; they may not exist.
 
-    `base` gives them their names: `graph.db` has `graph.quotas`, `data.2024` has `data.2024.quotas`. The one server of
-    a store on this machine locks `lock`.
+    `base` gives them their names: `graph.db` has `graph.quotas`, `data.2024` has `data.2024.quotas`. A server locks
+    `lock`.
     """
 
     base: Path
@@ -31,11 +31,11 @@ class StorePaths(Struct, frozen=True):
         return self.base.with_suffix(".rejects.jsonl")
 
     def audit_folder(self, named: str = "") -> Path:
-        """Return the folder of the audit log: the one a setting names, or else beside the store."""
+        """Return the folder of the audit log: a setting's, or else beside the store."""
         return Path(named) if named else self.beside("audit")
 
     def management_token(self, named: str = "") -> Path:
-        """Return the file of the management token: the one a setting names, or else beside the store."""
+        """Return the management token's file: a setting's, or else beside the store."""
         return Path(named) if named else self.beside("management-token")
 
     def beside(self, ending: str) -> Path:
@@ -44,7 +44,7 @@ class StorePaths(Struct, frozen=True):
 
 
 class Reach(Struct, frozen=True):
-    """The files that the processes of a server change or read, and TCP ports."""
+    """Files and TCP ports that a server's processes use."""
 
     changed: list[Path]
     read: list[Path] = []

@@ -11,7 +11,7 @@ DAY_SECONDS = 86_400
 
 
 class QuotaStatus(Struct, frozen=True, gc=False):
-    """What is left of a client's quota in a pool. None: any number.
+    """The remaining quota of a client in a pool. None: unlimited.
 
     `calls` of `limit` calls a day remain, and `rows` rows, until a new day begins in `reset` seconds. The rate limit
     admits the next call in `wait` seconds.
@@ -33,37 +33,30 @@ class Counted(Struct, frozen=True):
 
 
 class QuotaCounters(Protocol):
-    """What each client used, counted for all processes of a server together. Waits for other processes at most for
-    the microseconds of their counting; what a killed process counted stays counted.
+    """The usage of each client, shared by all processes of a server.
 
     Counts of a killed process stay. A day (UTC) starts at zero and never twice: if the clock is set back, counting goes
     on with the newest day. The rate limit slides over the preceding seconds. Damaged counters raise `StoreUnavailable`.
     """
 
     def usage(self, quota_key: QuotaKey, second: int) -> Usage:
-        """What was used up to now on a second's day."""
+        """Return the usage on a second's day."""
         ...
 
     def remaining(self, quota_key: QuotaKey, second: int, pool: Pool, quota: Quota, wanted: int) -> int:
-        """How many of the wanted rows there is quota for; 0 where there is none for a call.
-
-        It is 0 if the quota allows no call. Counts nothing; another process may use the quota meanwhile.
-        """
+        """Return how many of `wanted` rows the quota allows; 0 without calls. Count nothing."""
         ...
 
     def status(self, quota_key: QuotaKey, second: int, pool: Pool, quota: Quota) -> QuotaStatus:
-        """What is left of a quota, in full."""
+        """Return the status of a quota."""
         ...
 
     def charge(self, quota_key: QuotaKey, second: int, pool: Pool, rows: int, quota: Quota) -> QuotaStatus | None:
-        """Count one answer and its rows; what is left then. None, and nothing is counted, where it passes a limit."""
+        """Count an answer and its rows; return the new status. None: over a limit, not counted."""
         ...
 
     def admit(self, quota_key: QuotaKey, second: int, rate: RateLimit) -> int:
-        """Count a call for a token, apart from all others: 0, or in how many seconds it is worth trying again.
-
-        What is not admitted is not counted.
-        """
+        """Count a token call: return 0, or the seconds to wait."""
         ...
 
 
@@ -77,7 +70,7 @@ class Restoring(Protocol):
 
     @property
     def is_removed(self) -> bool:
-        """Whether the file was removed while it is open. It counts until it is closed."""
+        """Whether the file was removed while it is open."""
         ...
 
     def set_recounted(self) -> None:
@@ -94,9 +87,9 @@ class Restoring(Protocol):
         ...
 
     def raise_to(self, quota_key: QuotaKey, second: int, counted: Counted) -> bool:
-        """Restore what was counted on a second's day if the client's record has less; returns whether it had.
+        """Raise a day's usage to what was counted. Return whether it was less.
 
-        Call it only while no process counts.
+        No process may count meanwhile.
         """
         ...
 
@@ -112,5 +105,5 @@ class Restoring(Protocol):
         ...
 
     def restore(self, quota_key: QuotaKey, second: int, counted: Counted) -> None:
-        """Set a record to what was counted up to a second of its day. Only for a record that no process writes."""
+        """Set a record to what was counted up to a second. No process may write it."""
         ...

@@ -90,7 +90,7 @@ class EngineGraphWriter:
                 )
         return decisions
 
-    async def tidy(self) -> bool:
+    async def run_maintenance(self) -> bool:
         """Do a short piece of background maintenance; return whether there is more."""
         if not self._engine.has_rows(RELOCATION):
             return False
@@ -103,7 +103,7 @@ class EngineGraphWriter:
 
     async def compact(self) -> None:
         """Finish maintenance, then remove every byte of erased accounts."""
-        while await self.tidy():
+        while await self.run_maintenance():
             pass
         self._engine.compact()
 
@@ -129,7 +129,7 @@ class EngineGraphWriter:
     async def load(self, follows: SortedFollows, on_share: OnShare) -> LoadedFollows:
         """Store many follows, in one unit of work."""
         while True:
-            while await self.tidy():
+            while await self.run_maintenance():
                 pass
             with self._unit():
                 if self._changes.is_maintained():

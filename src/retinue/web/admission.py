@@ -1,8 +1,8 @@
 """Admission of connections on one listener.
 
-uvloop accepts one connection per turn of the event loop, and a turn lasts as long as all that is ready in it. Here each
-turn accepts all that wait in the listener's queue, and the protocol checks again during long turns. New connections are
-served in small batches, so that established ones stay fast. In an overload, or if no place can be freed
+uvloop accepts one connection per turn of the event loop, and a turn that has much to do is long. Here each turn accepts
+every connection in the listener's queue, and the protocol checks again during long turns. New connections are served in
+small batches, so that established ones stay fast. In an overload, or if no place can be freed
 (`eviction.py`), connections are refused immediately (`surplus.py`).
 """
 
@@ -24,12 +24,12 @@ from retinue.web.surplus import Address, Refusals, Refuse
 
 BATCH = 32  # new connections in a turn, or more on a server that answers many requests in a turn
 _MAX_BATCH = 1024
-_LATE_BATCH = 4  # the same in an overload for connections that waited too long, so that some are served in any case
+_LATE_BATCH = 4  # in an overload, of connections that waited too long, so that some are always served
 _REQUESTS_PER_ADMISSION = 4
-_MAX_ACCEPTED = 256  # in one look, so that the others get their turn
-_SHARED_PAUSE_SECONDS = 0.03  # in which other processes can take what has no place here
+_MAX_ACCEPTED = 256  # connections in one look, so that established ones get their turn
+_SHARED_PAUSE_SECONDS = 0.03  # gives other processes time to accept the connections
 _FAILURE_PAUSE_SECONDS = 0.05
-_SEARCH_PAUSE_SECONDS = 0.05  # after a search in vain, which looks at every connection
+_SEARCH_PAUSE_SECONDS = 0.05  # after a search that found none; each looks at every connection
 _STOP_SECONDS = 1.0
 OVERLOADED_SECONDS = 0.03
 CALM_SECONDS = 5.0
@@ -37,7 +37,7 @@ _LOGGER = logging.getLogger("retinue.web")
 
 
 class Overload:
-    """Detects that more connections come than can be served. Times are in seconds.
+    """Detects that more connections arrive than can be served. Times are in seconds.
 
     A burst is served late rather than refused: connections wait in the listener's queue. If one has waited too long, or
     the queue is half full, the rest are refused once they have waited for a few milliseconds. So the queue stays short.
@@ -53,11 +53,11 @@ class Overload:
         return OVERLOADED_SECONDS if self.is_on(now) else self._burst_seconds
 
     def is_on(self, now: float) -> bool:
-        """Return whether an overload was noted lately."""
+        """Return whether an overload was noted recently."""
         return now < self._short_until
 
     def note(self, now: float) -> None:
-        """Note that connections are, or must be, refused for an overload."""
+        """Note that connections must be refused because of an overload."""
         self._short_until = now + CALM_SECONDS
 
 
@@ -85,9 +85,9 @@ class Admission:
         self._tasks: set[asyncio.Task[None]] = set()
         self._overload = Overload(limits.burst_seconds)
         self._left: int | None = None  # admissions left in this turn of the loop; None before the first look in it
-        self._late_left = 0  # of these, for connections that waited too long
+        self._late_left = 0  # those of them that remain for connections that waited too long
         self._requests_before = 0
-        self._searched_at = float("-inf")  # for connections to close, in vain
+        self._searched_at = float("-inf")  # the last search for connections to close that found none
         self._listener: socket.socket | None = None
         self._is_watching = False
         self._pausing: asyncio.TimerHandle | None = None
@@ -98,7 +98,7 @@ class Admission:
         self._callbacks = callbacks
         self._refusals = Refusals(self._loop, callbacks.refuse, self._limits.linger_seconds)
         self._spare = SpareDescriptor()
-        self._started_at = elapsed()  # waiting before a server is there is no reason to refuse
+        self._started_at = elapsed()  # earlier waiting does not count as an overload
         listener.setblocking(False)
         self._listener = listener
         self._watch()
@@ -137,7 +137,7 @@ class Admission:
         self._begin_turn(now)
         for _ in range(_MAX_ACCEPTED):
             if self._is_full() and self._is_shared and self._is_watching:
-                self._pause(_SHARED_PAUSE_SECONDS)  # another process may have a place; what is still there is refused
+                self._pause(_SHARED_PAUSE_SECONDS)  # another process may have a place; later the rest is refused
                 return
             accepted = self._accept(now)
             if accepted is None:
@@ -150,7 +150,7 @@ class Admission:
                 continue
             self._place(*accepted, now)
             if not self._left:
-                return  # it was the last one; the others have time to wait
+                return  # this turn's admissions are used up; the others may wait
             self._left -= 1
             self._late_left -= is_late
 
@@ -210,7 +210,7 @@ class Admission:
         idle, stalled = (self._loop.time() - each for each in (self._limits.idle_seconds, self._limits.stalled_seconds))
         waited_since = {Awaited.FIRST_REQUEST: idle, Awaited.NEXT_REQUEST: idle, Awaited.REST: stalled}
         chosen = evictable(self._places, self._limits.connections, waited_since)
-        # A request may have come that this turn of the loop has not read yet.
+        # A request may have arrived that this turn of the loop has not read yet.
         places = [place for place in chosen if not has_unread_bytes(place.transport)]
         if not places:
             self._searched_at = now

@@ -1,6 +1,6 @@
 """The public ASGI application: routing, body, response and errors.
 
-It uses no framework, which would cost more than calls that take microseconds. `routes.py` has the handlers.
+It uses no framework: its overhead would exceed the work of a call. `routes.py` has the handlers.
 """
 
 import asyncio
@@ -33,7 +33,7 @@ from retinue.wire import rendering
 from retinue.wire.parsing import MAX_BODY_BYTES
 
 _LOGGER = logging.getLogger("retinue.web")
-# RFC 6749, section 5.1: nothing on the way may keep a token.
+# RFC 6749, section 5.1: intermediaries must not store a token.
 _NO_STORE = ((b"cache-control", b"no-store"), (b"pragma", b"no-cache"))
 _UNREAD = {"method": "-", "path": "-", "headers": ()}
 
@@ -67,18 +67,13 @@ class Request:
 
     def header(self, name: bytes) -> bytes:
         """Return the first header of a lower-case name; empty if absent."""
-        for key, value in self.headers:
-            if key == name:
-                return value
-        return b""
+        return heads.first_value(self.headers, name)
 
     def peer(self) -> str:
         """Return the client's address behind trusted proxies; empty if unknown."""
         client = self._scope.get("client")
-        proxies_said = (
-            [value for key, value in self.headers if key == b"x-forwarded-for"] if self._proxies.networks else ()
-        )
-        return self._proxies.address(client[0] if client else "", proxies_said)
+        forwarded_for = heads.values_of(self.headers, b"x-forwarded-for") if self._proxies.networks else ()
+        return self._proxies.address(client[0] if client else "", forwarded_for)
 
     def cache_head(self, direction: Direction) -> None:
         """Let the fast path answer later requests with the same head."""
@@ -103,7 +98,7 @@ Handler = Callable[[Request], Awaitable[bytes]]  # returns the body of a respons
 
 
 class Route(Struct, frozen=True):
-    """A handler and how it is served: by POST alone unless `any_method`.
+    """A handler and how it is served: by POST only, unless `any_method`.
 
     `endpoint` is the name in audit log and metrics; `is_oauth` selects the form of errors and forbids caches.
     """
@@ -155,7 +150,7 @@ class Application:
             body = await self._answer(route, request)
         except errors.Refusal as refusal:
             return self._refused(refusal, route, request, started)
-        except asyncio.CancelledError:  # the server stops, and has waited long enough for the rest of this one
+        except asyncio.CancelledError:  # the server is stopping, and has waited long enough for this request
             return self._refused(errors.Overloaded(), route, request, started)
         except ClientGone:
             self._record(request, route, 499, "client_gone", started)
@@ -171,7 +166,7 @@ class Application:
 
     async def _answer(self, route: Route | None, request: Request) -> bytes:
         if self._auditor.is_full:
-            raise errors.Overloaded  # an answer that could not be recorded is not given
+            raise errors.AuditUnavailable  # a response that cannot be recorded must not be sent
         if name := heads.repeated(request.headers):
             raise errors.RepeatedHeader(name)
         if route is None:
@@ -200,7 +195,7 @@ class Application:
         outcome = RequestOutcome(request.log_id, endpoint, status, code, microseconds, request.peer())
         self._auditor.record(request.context, outcome)
         if _LOGGER.isEnabledFor(logging.INFO):
-            # Nothing of its query string, headers and body may be in it, and of its path only words of ours.
+            # The log must not contain the query string, headers or body, and of the path only known words.
             path = self._path_words.redact(request.path)
             fields = (request.log_id, request.method, path, status, microseconds / 1000)
             _LOGGER.info("log_id=%s method=%s path=%a status=%d duration_ms=%.3f", *fields)

@@ -11,7 +11,7 @@ from typing import Protocol, TypeVar
 
 from msgspec import Struct
 
-BATCH = 16  # a sixteenth of the places at once, since finding them means looking at all
+BATCH = 16  # at most a sixteenth of the places at once, since each search looks at all of them
 
 
 class Awaited(IntEnum):
@@ -19,11 +19,11 @@ class Awaited(IntEnum):
 
     FIRST_REQUEST = 0
     NEXT_REQUEST = 1
-    REST = 2  # of a request that has begun to arrive, or until the client reads its answer
+    REST = 2  # the rest of a request, or the client's reading of its answer
 
 
 class Wait(Struct, frozen=True, gc=False):
-    """A wait for a client since a time of the event loop."""
+    """A wait for a client since a time of the loop's clock."""
 
     awaited: Awaited
     since: float

@@ -18,7 +18,7 @@ from retinue.following import page_request_of
 from retinue.model import RESEARCH_SCOPE, Account, Direction, Pool, Query, TokenGrant
 from retinue.store.contract import EncodedRows, FastGraph
 from retinue.store.quota_counters import QuotaStatus
-from retinue.web.heads import relevant_part
+from retinue.web.heads import relevant_part, values_of
 from retinue.web.replies import Headers, encode_reply, error_reply
 from retinue.web.request_log import LogIds
 from retinue.web.routes import Access
@@ -76,7 +76,7 @@ class FastPath:
         self._proxies = proxies
         self._default_headers: object = None
         self._defaults = b""
-        # By their bytes up to the empty line; None if no head that looked alike was ever authorized.
+        # Keyed by the bytes up to the empty line. None: no similar head was ever authorized.
         self.heads: dict[bytes, Head | None] = {}
         self.waiting: list[tuple[Transport, bytes]] = []
 
@@ -86,11 +86,11 @@ class FastPath:
         The ASGI path has authorized it as a request for a list in this direction.
         """
         head, _, body = packet.partition(END_OF_HEAD)
-        is_whole = _values(headers, b"content-length") == [b"%d" % len(body)]
-        if not is_whole or len(head) > MAX_HEAD_BYTES or _values(headers, b"transfer-encoding"):
+        is_whole = values_of(headers, b"content-length") == [b"%d" % len(body)]
+        if not is_whole or len(head) > MAX_HEAD_BYTES or values_of(headers, b"transfer-encoding"):
             return
-        authorization = _values(headers, b"authorization")
-        forwarded_for = _values(headers, b"x-forwarded-for") if self._proxies.networks else ()
+        authorization = values_of(headers, b"authorization")
+        forwarded_for = values_of(headers, b"x-forwarded-for") if self._proxies.networks else ()
         cached = Head(direction, direction.value, authorization[0], tuple(forwarded_for), len(body))
         self._store(relevant_part(head), cached)
         self._store(head, cached)
@@ -143,7 +143,7 @@ class FastPath:
             request = page_request_of(account, query, head.direction, now)
             rows = self._graph.read_nowait(request)
             if rows is None or (not rows.count and grant.quota.list_rows is not None):
-                return None  # an empty page would fit into a quota of which no row is left, and be given nevertheless
+                return None  # an empty page would be served even after the rows of the quota are spent
             quota_status = self._quotas.charge(grant, _LISTS, rows.count)
         except (errors.UnknownAccount, errors.PrivateAccount, errors.WithheldAccount) as refusal:
             return self._refuse(call, account, refusal)
@@ -205,10 +205,6 @@ class FastPath:
         for transport, answer in waiting:
             if not transport.is_closing():  # writing would raise, and other clients are still waiting
                 transport.write(answer)
-
-
-def _values(headers: Iterable[tuple[bytes, bytes]], name: bytes) -> list[bytes]:
-    return [value for key, value in headers if key == name]
 
 
 def _headers_of(quota_status: QuotaStatus) -> bytes:

@@ -1,8 +1,8 @@
 """Fault injection: an ASGI application in front of the public one.
 
 `retinue/faults.py` draws the fault of a call. A fault that costs quota changes the response of the real application;
-other faults do not call it. So the audit log records a changed call as it was charged, and no call that a gateway or a
-closed connection lost without a charge.
+other faults do not call it. So the audit log records a changed call as it was charged, but not a call that was lost
+without a charge.
 """
 
 import asyncio
@@ -19,6 +19,7 @@ from retinue.faults import Failure, FaultInjector, InjectedFaults
 from retinue.following import Following
 from retinue.model import RESEARCH_SCOPE, TOKEN_SECONDS, Direction, Query, Row
 from retinue.web.asgi import Application, whole_message
+from retinue.web.heads import first_value
 from retinue.web.replies import DISCONNECT, Headers, Message, Receive, Reply, Scope, Send, send_reply
 from retinue.web.routes import LIST_PATHS, PROFILE_PATH, REVOKE_PATH, TOKEN_PATH
 from retinue.wire import parsing, rendering
@@ -53,7 +54,7 @@ class _Call(Struct, frozen=True):
 
 
 class FaultyApplication(Struct, frozen=True):
-    """Answers as the public application does, except for drawn faults."""
+    """Answers like the public application, except for drawn faults."""
 
     application: Application
     following: Following[bytes]
@@ -70,11 +71,11 @@ class FaultyApplication(Struct, frozen=True):
             await self.application(scope, receive, send)
             return
         try:
-            # A connection that is closed before all was read would be reset, and might take with it what was sent.
+            # Closing a connection with unread bytes resets it, which may lose the response.
             call = _Call(scope, await whole_message(receive), injected, _DIRECTIONS.get(path), path in _OAUTH)
             await self.pause(injected.faults.delay_seconds)
             reply = await self._reply(call)
-        except asyncio.CancelledError:  # the server stops, and waits for no delays
+        except asyncio.CancelledError:  # the server is stopping and does not wait for delays
             reply = self.application.refuse(scope, errors.Overloaded())
         except Exception:
             _LOGGER.exception("fault injection failed")
@@ -109,7 +110,7 @@ class FaultyApplication(Struct, frozen=True):
         try:
             age = await self._age_of_token(call.scope["headers"])
         except errors.Refusal:
-            return None  # the application knows the words for it
+            return None  # the application returns the error
         if failure is Failure.REFUSED_TOKEN or age < faults.fresh_token_seconds:
             return errors.InvalidToken()
         if failure is Failure.RATE_LIMIT:
@@ -117,8 +118,7 @@ class FaultyApplication(Struct, frozen=True):
         return errors.QuotaExceeded(None, 0, 0) if faults.quota_spent else None
 
     async def _age_of_token(self, headers: Headers) -> int:
-        authorization = next((value for name, value in headers if name == b"authorization"), b"")
-        grant = await self.authenticator.authorize(authorization, RESEARCH_SCOPE)
+        grant = await self.authenticator.authorize(first_value(headers, b"authorization"), RESEARCH_SCOPE)
         return self.clock.now() - (grant.expires_at - TOKEN_SECONDS)
 
     def _refused(self, call: _Call, refusal: errors.Refusal) -> Reply:
@@ -141,7 +141,7 @@ class FaultyApplication(Struct, frozen=True):
             return reply
         try:
             return await self._changed(reply, query, call.direction, call.injected)
-        except errors.Refusal as refusal:  # the account went away between two looks
+        except errors.Refusal as refusal:  # the account was erased or hidden since the first lookup
             return self._refused(call, refusal)
 
     async def _changed(self, reply: Reply, query: Query, direction: Direction, injected: InjectedFaults) -> Reply:
@@ -204,7 +204,7 @@ def _changed_query(query: Query, injected: InjectedFaults) -> Query:
 
 def _server_error(reply: Reply, *, is_oauth: bool) -> Reply:
     """Replace a response by an internal error with the same log_id."""
-    log_id = next(value.decode() for name, value in reply.headers if name == b"x-tt-logid")
+    log_id = first_value(reply.headers, b"x-tt-logid").decode()
     body = (rendering.oauth_error_body if is_oauth else rendering.error_body)(errors.InternalFault(), log_id)
     kept = [field for field in reply.headers if field[0] in {b"content-type", b"content-length", b"x-tt-logid"}]
     return _with_body(Reply(rendering.ERRORS[errors.InternalFault].status, kept, body), body)

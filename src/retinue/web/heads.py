@@ -13,8 +13,18 @@ _RELEVANT = (
     rb"authorization|connection|content-length|expect|host|http2-settings|proxy-connection|transfer-encoding|upgrade|"
     rb"x-forwarded-for"
 )
-# Only well-formed lines that are not folded: all others may change how the rest is read.
+# Only well-formed lines that are not folded: others may change how the rest is parsed.
 _IRRELEVANT_LINE = re.compile(rb"\r\n(?!(?:%b):)[a-z0-9-]+:[ -~]*(?=\r\n[^ \t]|\Z)" % _RELEVANT, re.IGNORECASE)
+
+
+def values_of(headers: Iterable[tuple[bytes, bytes]], name: bytes) -> list[bytes]:
+    """Return the values of all headers with a lower-case name."""
+    return [value for key, value in headers if key == name]
+
+
+def first_value(headers: Iterable[tuple[bytes, bytes]], name: bytes) -> bytes:
+    """Return the first value of a lower-case name; empty if absent."""
+    return next((value for key, value in headers if key == name), b"")
 
 
 def relevant_part(head: bytes) -> bytes:
@@ -23,7 +33,7 @@ def relevant_part(head: bytes) -> bytes:
 
 
 def length_of(method: bytes, target: bytes, headers: Headers) -> int:
-    """Return the length of a head in bytes, without optional white space."""
+    """Return the length of a head in bytes, without optional whitespace."""
     line = b"%b %b HTTP/1.1\r\n" % (method, target)
     return len(line) + sum(len(name) + len(value) + len(b": \r\n") for name, value in headers) + len(b"\r\n")
 
@@ -31,14 +41,14 @@ def length_of(method: bytes, target: bytes, headers: Headers) -> int:
 def repeated(headers: Iterable[tuple[bytes, bytes]]) -> str:
     """Return the name of a repeated header; empty if none is.
 
-    Of two hosts or credentials a proxy in front may have read the other one.
+    A proxy in front may have used the other one of two hosts or credentials.
     """
     names = [name for name, _ in headers if name in _UNIQUE]
     return next((name.decode().title() for name in _UNIQUE if names.count(name) > 1), "")
 
 
 def without_upgrade(method: bytes, target: bytes, version: str, headers: Headers) -> bytes:
-    """Return the same head without its wish to upgrade."""
+    """Return the same head without its request to upgrade."""
     lines = [b"%b %b HTTP/%b" % (method, target, version.encode())]
     for name, value in headers:
         tokens = [token.strip() for token in value.split(b",")] if name == b"connection" else [value]

@@ -18,7 +18,7 @@ class Limits(Struct, frozen=True):
 
     `head_bytes`: the request line and headers; also the bytes between chunks and behind the last one.
     `read_seconds`: for a request, from its first byte to its last; for a connection, to send the first byte.
-    `send_seconds`: in which a client must read something of the answers that wait for it.
+    `send_seconds`: the time in which a client must read some bytes of its pending answers.
     `linger_seconds`: the time to read a refusal that closes the connection; what the client still sends is dropped.
     `handshakes`: how many connections may be in an unfinished TLS handshake; `handshake_seconds`: for how long.
     `burst_seconds`: how long a connection may wait to be accepted before it is refused for an overload.
@@ -43,7 +43,7 @@ class TimedConnection(Protocol):
 
     @property
     def is_reading_paused(self) -> bool:
-        """Whether the server does not read at the moment."""
+        """Whether the server has paused reading."""
 
     def close(self) -> None:
         """Close the connection."""
@@ -68,13 +68,13 @@ class ClientTimer:
             self._handle = self._loop.call_later(self._limits.read_seconds, self._cut_off)
 
     def restart(self) -> None:
-        """Start again, if running, because reading goes on only now."""
+        """Restart the time, if running, because reading has just resumed."""
         if self._handle is not None:
             self.clear()
             self.start()
 
     def linger(self) -> None:
-        """Close the connection once the client had time to read."""
+        """Close the connection once the client has had time to read."""
         self.clear()
         self._handle = self._loop.call_later(self._limits.linger_seconds, self._connection.close)
 
@@ -102,7 +102,7 @@ class ClientTimer:
 
 
 class SendDeadline:
-    """Closes connections that have sent nothing of their answers for too long.
+    """Closes connections whose clients have read nothing for too long.
 
     It looks at all of them several times within a deadline. That is cheaper than a timer for each answer, since nearly
     all are sent immediately.
@@ -119,7 +119,7 @@ class SendDeadline:
         self._timer = loop.call_later(self._seconds / _CHECKS_PER_DEADLINE, self._check, loop)
 
     def stop(self) -> None:
-        """Check no more."""
+        """Stop checking connections."""
         if self._timer is not None:
             self._timer.cancel()
 

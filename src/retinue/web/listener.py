@@ -20,7 +20,7 @@ from retinue.web.protocol import Protocol
 from retinue.web.replies import Asgi, Scope, Served, encode_reply
 
 STOP_SECONDS = 3
-KEEP_ALIVE_SECONDS = 75  # longer than most clients pause, so that few meet a connection that is just being closed
+KEEP_ALIVE_SECONDS = 75  # longer than most clients pause, so that few use a connection while it is being closed
 MANAGEMENT_LIMITS = Limits(connections=512)
 BACKLOG = 4096  # connections that wait to be accepted
 
@@ -50,7 +50,7 @@ class ListenerTls:
 
     def replace(self, pair: KeyPair) -> None:
         """Use another key pair for new connections."""
-        # Loading a pair into a context would leave its certificate for another kind of key there.
+        # A context that is loaded again keeps its earlier certificate if that has another kind of key.
         self.context = _server_context(pair)
 
 
@@ -73,17 +73,23 @@ class Server(uvicorn.Server):
 
     def __init__(
         self,
-        config: uvicorn.Config,
         application: Served,
-        admission: Admission,
         limits: Limits,
+        *,
+        front: Asgi | None = None,
+        fast_path: FastPath | None = None,
         tls: ListenerTls | None = None,
+        is_shared: bool = False,
     ) -> None:
-        super().__init__(config)
-        self._tls = tls
         self._application = application
-        self._admission = admission
-        self._send_deadline = SendDeadline(admission.places, limits.send_seconds)
+        self._tls = tls
+        self._admission = Admission(limits, is_shared=is_shared)
+        self._send_deadline = SendDeadline(self._admission.places, limits.send_seconds)
+        called: Any = front or application
+        http: Any = partial(
+            Protocol, application=application, limits=limits, admission=self._admission, fast_path=fast_path
+        )
+        super().__init__(uvicorn.Config(called, http=http, **_OPTIONS))
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Start accepting on one listener."""
@@ -115,31 +121,18 @@ def public_server(
     application: Application,
     settings: Settings,
     fast_path: FastPath | None = None,
-    protocol: type[Protocol] = Protocol,
     front: Asgi | None = None,
     limits: Limits | None = None,
     tls: ListenerTls | None = None,
 ) -> Server:
-    """Return the server of the public application.
-
-    `front` is an ASGI application to call instead of `application`. Tests pass their own protocol and limits.
-    """
-    limits = limits or Limits(settings.max_connections)
-    admission = Admission(limits, is_shared=settings.workers > 1)
-    http = partial(protocol, application=application, limits=limits, admission=admission, fast_path=fast_path)
-    config = _config(front or application, http)
-    return Server(config, application, admission, limits, tls)
+    """Return the server of the public application. `front` is an ASGI application to call instead of it."""
+    limits, is_shared = limits or Limits(settings.max_connections), settings.workers > 1
+    return Server(application, limits, front=front, fast_path=fast_path, tls=tls, is_shared=is_shared)
 
 
 def management_server(application: ManagementApplication) -> Server:
     """Return the server of the management application."""
-    admission = Admission(MANAGEMENT_LIMITS)
-    http = partial(Protocol, application=application, limits=MANAGEMENT_LIMITS, admission=admission)
-    return Server(_config(application, http), application, admission, MANAGEMENT_LIMITS)
-
-
-def _config(application: Any, http: Any) -> uvicorn.Config:
-    return uvicorn.Config(application, http=http, **_OPTIONS)
+    return Server(application, MANAGEMENT_LIMITS)
 
 
 def bind(host: str, port: int) -> socket.socket:

@@ -97,7 +97,7 @@ class ManagementApplication(Struct, frozen=True):
             reply = await self._reply(scope, receive)
         except errors.Refusal as refusal:
             reply = _refused(refusal)
-        except asyncio.CancelledError:  # the server stops, and has waited long enough for the rest of this one
+        except asyncio.CancelledError:  # the server is stopping, and has waited long enough for this request
             reply = _refused(errors.Overloaded())
         except Exception:
             _LOGGER.exception("log_id=%s", log_id)
@@ -120,7 +120,7 @@ class ManagementApplication(Struct, frozen=True):
         headers = scope["headers"]
         if name := heads.repeated(headers):
             raise errors.RepeatedHeader(name)
-        host = next((value for name, value in headers if name == b"host"), b"")
+        host = heads.first_value(headers, b"host")
         if not self.hosts.has(host):
             raise errors.MisdirectedRequest(host.decode("latin-1"))
         if self.auditor.is_full and scope["method"] not in _READS:

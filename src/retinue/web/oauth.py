@@ -13,8 +13,8 @@ from retinue.model import RegisteredClient
 from retinue.web.asgi import Request
 from retinue.wire import parsing, rendering
 
-FAILURE_SECONDS = 0.5  # so long does the answer to a wrong secret take
-MOST_FAILURES = 64  # so many may wait for theirs in one process; more are refused at once
+FAILURE_SECONDS = 0.5  # the delay of the answer to a wrong secret
+MOST_FAILURES = 64  # delayed answers in one process; more are refused at once
 
 Pause = Callable[[float], Awaitable[None]]
 

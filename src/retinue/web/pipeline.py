@@ -51,7 +51,7 @@ class Backlog:
 class ResponseWriter:
     """The transport that uvicorn's cycle writes to. It joins a head with the first bytes of the body.
 
-    uvicorn writes them apart, and each write is a packet of its own.
+    uvicorn writes them separately, and each write is a packet of its own.
     """
 
     __slots__ = ("_head", "_transport")
@@ -134,7 +134,7 @@ class ReadProgress:
     def is_too_long(self, packet: bytes, method: bytes, target: bytes) -> bool:
         """Return whether too much has come since the last settled byte. The packet has been parsed."""
         if self.is_in_head and self._settled == self._received and target:
-            # It began behind something else in this packet; its first line is the last such line there.
+            # The head begins within this packet, at the last line that equals its first line.
             begin = packet.rfind(b"%b %b" % (method, target))
             self._settled -= len(packet) - begin if begin >= 0 else 0
         return self._received - self._settled > self._limit

@@ -48,7 +48,7 @@ class Protocol(HttpToolsProtocol):
         self._piece = b""  # the piece being parsed, if a request begins with it
         self._pipeline = Pipeline(self.pipeline)  # `cycle` is the request that was read last
         self._progress = ReadProgress(limits.head_bytes)
-        self._last_refusal: Refusal | None = None  # if set, all that follows is dropped unread
+        self._last_refusal: Refusal | None = None  # if set, all later bytes are dropped unread
         self._is_stopping = self._is_half_closed = False
 
     # --- the connection ---------------------------------------------------------------------------------------------
@@ -119,7 +119,7 @@ class Protocol(HttpToolsProtocol):
         if fast_path is not None:
             if not self._progress.is_in_request and self._answer_fast(fast_path, data):
                 return
-            if fast_path.waiting:  # maybe to this client, which must get its answers in order
+            if fast_path.waiting:  # one may be for this client, which must get its answers in order
                 fast_path.flush()
         self._backlog.add(data)
         self._parse()
@@ -179,7 +179,7 @@ class Protocol(HttpToolsProtocol):
                 self.send_400_response("")
         else:
             self._check_progress(data)
-        self._piece = b""  # thousands of idle connections may hold it
+        self._piece = b""  # thousands of idle connections would each hold one
 
     def on_message_begin(self) -> None:
         """Begin a request."""
@@ -193,10 +193,10 @@ class Protocol(HttpToolsProtocol):
         # `HeadTooLarge` stops the parser and is handled in `_parse_piece`.
         self._progress.end_head(self.parser.get_method(), self.url, self.headers)
         if self.parser.should_upgrade():
-            return  # the head is parsed again without that wish
+            return  # the head is parsed again without the upgrade
         self.headers = []  # the scope has the list; trailers must not be added to it
         super().on_headers_complete()
-        self.cycle.transport = self._writer  # type: ignore[assignment]  # it has all that a cycle calls
+        self.cycle.transport = self._writer  # type: ignore[assignment]  # it has all methods that a cycle calls
         if self._is_stopping:
             self.cycle.keep_alive = False
         self.scope["extensions"] = self._extensions(self.cycle)
@@ -288,15 +288,15 @@ class Protocol(HttpToolsProtocol):
     # --- refusals of the connection itself --------------------------------------------------------------------------
 
     def send_400_response(self, msg: str) -> None:
-        """Refuse bytes that are not HTTP, and close: the rest cannot be told apart."""
-        _ = msg  # uvicorn's own sentence
+        """Refuse bytes that are not HTTP, and close: the rest cannot be parsed."""
+        _ = msg  # uvicorn's own message
         if not self._is_idle() and self.cycle.more_body:
             before: Any = self._pipeline.drop(self.cycle)
             self.cycle = before
         self._refuse_rest(NotHttp())
 
     def _refuse_rest(self, refusal: Refusal) -> None:
-        """Read no more. Earlier requests get their answers first."""
+        """Refuse all further bytes. Earlier requests get their answers first."""
         self._last_refusal = refusal
         self._timer.clear()
         if self._is_idle():

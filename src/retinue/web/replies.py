@@ -20,13 +20,13 @@ Headers = list[tuple[bytes, bytes]]
 QuotaState = QuotaStatus | errors.RateLimitExceeded | errors.QuotaExceeded
 
 # Extensions of the ASGI scope, each with a function as its `call`.
-DISCONNECT = "retinue.disconnect"  # closes the connection; bytes sent before still go out
+DISCONNECT = "retinue.disconnect"  # closes the connection after the bytes already written are sent
 CACHE_HEAD = "retinue.cache_head"  # lets the fast path answer later requests with this head, for lists in a direction
 
 CLOSE = (b"connection", b"close")
 
-# Close the connection after these errors: it is over the limit, or the bytes were not read to the end of a request.
-_ENDS_CONNECTION = (errors.Overloaded, errors.NotHttp, errors.HeadTooLarge)
+# Close the connection after these errors: nothing can be answered, or the bytes were not read to the end of a request.
+_ENDS_CONNECTION = (errors.AuditUnavailable, errors.Overloaded, errors.NotHttp, errors.HeadTooLarge)
 
 
 class Reply(Struct, frozen=True, gc=False):

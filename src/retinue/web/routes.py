@@ -23,7 +23,7 @@ REVOKE_PATH = "/v2/oauth/revoke/"
 
 _LISTS = Pool.LISTS
 
-# TikTok's other research endpoints: clients that call them deserve to hear that the path is right and we are not.
+# TikTok's other research endpoints: the error says that the path is right, but Retinue does not serve it.
 NOT_SERVED = (
     "/v2/research/user/liked_videos/",
     "/v2/research/user/pinned_videos/",

@@ -14,7 +14,7 @@ from typing import Any
 EXHAUSTED = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
 
 _INT = struct.Struct("i")
-_TCP_INFO: int | None = getattr(socket, "TCP_INFO", None)  # Linux alone
+_TCP_INFO: int | None = getattr(socket, "TCP_INFO", None)  # Linux only
 _FIELDS = struct.Struct("24x I I 20x I")  # struct tcp_info: tcpi_unacked, tcpi_sacked, tcpi_last_data_recv
 
 
@@ -33,7 +33,7 @@ class SpareDescriptor:
         finally:
             try:
                 self._descriptor = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
-            except OSError:  # another thread took it; the next use cannot release one
+            except OSError:  # another thread took the descriptor; the next block cannot release it
                 self._descriptor = None
 
     def close(self) -> None:
@@ -57,7 +57,7 @@ def has_unread_bytes(transport: WriteTransport | None) -> bool:
 
 
 def waited_seconds(connection: socket.socket) -> float:
-    """Return how long a connection or its bytes waited. 0 if the system does not say."""
+    """Return how long a connection or its bytes waited; 0 if unknown."""
     return _tcp_info(connection)[2] / 1000
 
 

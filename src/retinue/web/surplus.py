@@ -14,7 +14,7 @@ from msgspec import Struct
 
 from retinue.web.replies import Scope
 
-MAX_REFUSALS = 512  # that wait for a request, or for the client to close; the oldest is ended for another one
+MAX_REFUSALS = 512  # waiting for a request or for the client to close; a new one ends the oldest
 _READ_BYTES = 8192
 _MAX_READS = 8
 _UNKNOWN = "-"
@@ -34,7 +34,7 @@ class RefusedRequest:
         self._client = client
         self._scheme = scheme
         self.is_head_read = False
-        self.is_complete = False  # nothing of it is still to come
+        self.is_complete = False  # the whole request has arrived
 
     def feed(self, data: bytes) -> None:
         """Parse bytes. Invalid HTTP ends the head, and so does an upgrade."""
@@ -46,7 +46,7 @@ class RefusedRequest:
         if self._target:
             self._method = self._parser.get_method().decode("ascii")
         if self.is_head_read:
-            self._parser = None  # it refers to this object, and the collector of cycles would have to free both
+            self._parser = None  # breaks a reference cycle
 
     def scope(self) -> Scope:
         """Return what is known of the request as an ASGI scope."""
@@ -135,9 +135,9 @@ class Refusals:
 
     def _answer(self, connection: socket.socket, request: RefusedRequest) -> None:
         try:
-            connection.send(self._refuse(request.scope()))  # into an empty buffer, so nothing can be left over
+            connection.send(self._refuse(request.scope()))  # into an empty buffer, so no bytes can remain unsent
             if not request.is_complete:
-                # Closing while the client is still sending would take the answer from it.
+                # Closing while the client is still sending would lose the answer.
                 connection.shutdown(socket.SHUT_WR)
                 self._wait(connection, self._drop, request)
                 return
@@ -199,7 +199,7 @@ class RefusingProtocol(asyncio.Protocol):
         self.transport: asyncio.Transport | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        """Start the time of the client."""
+        """Start the client's timer."""
         self.transport = transport
         self._loop.call_later(self._seconds, transport.abort)
 

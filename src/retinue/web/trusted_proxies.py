@@ -57,7 +57,7 @@ def trusted_networks(text: str) -> tuple[Network, ...]:
 
 def _network(text: str) -> Network:
     try:
-        network = ip_network("" if "%" in text else text)  # a zone (fe80::1%eth0) would be read, but not minded
+        network = ip_network("" if "%" in text else text)  # a zone (fe80::1%eth0) would be parsed, but ignored
     except ValueError as error:
         raise InputError(f"--trusted-proxies {text}: expected an address or a network such as 10.0.0.0/8") from error
     if isinstance(network, IPv6Network) and network.prefixlen >= _MAPPED_BITS:

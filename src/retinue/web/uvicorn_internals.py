@@ -9,19 +9,6 @@ from collections import deque
 from typing import Any, Protocol
 
 
-class ResponseTransport(Protocol):
-    """The methods of its transport that a cycle calls."""
-
-    def write(self, data: bytes) -> None:
-        """Write a head, or a part of the body."""
-
-    def close(self) -> None:
-        """Close the connection after everything is written."""
-
-    def is_closing(self) -> bool:
-        """Return whether the connection is being closed."""
-
-
 class Cycle(Protocol):
     """uvicorn's `RequestResponseCycle`: one request and its response."""
 
@@ -31,10 +18,7 @@ class Cycle(Protocol):
     more_body: bool  # the request is not complete
     response_complete: bool
     disconnected: bool
-
-    @property
-    def transport(self) -> ResponseTransport:
-        """Return where it writes to; `protocol.py` puts its own there."""
+    transport: Any  # it calls `write`, `close` and `is_closing`; `protocol.py` puts its own there
 
 
 Queue = deque[Any]  # pipelined requests as pairs of cycle and application; the next one at the right end

@@ -1,6 +1,6 @@
 """Requests of clients, from bytes to queries.
 
-Real clients write the same query in many forms. Raises a `Refusal` for what is not accepted.
+Real clients write the same query in many forms. Raises a `Refusal` for other forms.
 """
 
 import re
@@ -36,7 +36,7 @@ def read_query(body: bytes) -> Query:
 
 
 def read_plain_query(body: bytes) -> Query | None:
-    """Return the query if it is in the usual JSON form."""
+    """Return a query in the usual JSON form; None for other forms."""
     try:
         if not body.isascii():
             body.decode()
@@ -109,7 +109,7 @@ def _read_fields(body: bytes) -> tuple[Any, Any, Any, Any]:
     body = body.removeprefix(_UTF8_BOM)
     try:
         if not body.isascii():
-            body.decode()  # the decoder does not look into what it skips
+            body.decode()  # the decoder does not check the fields that it skips
         fields = _decode_fields(body)
         as_of = None if fields.as_of is _ABSENT else _value(fields.as_of)
         return _value(fields.username), _value(fields.max_count), _value(fields.cursor), as_of
@@ -123,7 +123,7 @@ def _read_fields(body: bytes) -> tuple[Any, Any, Any, Any]:
 
 
 def _value(raw: Raw) -> Any:
-    """Return a field's value; too large numbers become one out of range."""
+    """Return a field's value. A number that is too large becomes one out of range."""
     if raw is _ABSENT:
         return None
     try:
@@ -185,7 +185,7 @@ def _max_count(value: Any) -> int:
 
 
 def _second(value: Any, name: str) -> int | None:
-    """Return the second in seconds or milliseconds; None for now."""
+    """Return the second of a number of seconds or milliseconds. None is now."""
     if value == "":
         return None
     second = _whole(value)

@@ -1,4 +1,4 @@
-"""Answers to clients, from pages, profiles, tokens and errors to bytes. Pure; `parsing.py` is the way in.
+"""Answers to clients, from pages, profiles, tokens and errors to bytes. Pure. `parsing.py` reads the requests.
 
 Contains the only table of error codes, statuses and messages. `docs/compatibility.md` explains the choices that
 TikTok's documentation leaves open.
@@ -50,7 +50,7 @@ ERRORS: dict[type[errors.Refusal], ErrorSpec] = {
         "invalid_params",
         "Host {detail}: not a name of this listener; use localhost, or name it in --management-hosts",
     ),
-    # The three fragments after the name are matched by real clients, so their words must stay.
+    # Real clients match the three fragments after the name, so their words must not change.
     errors.UnknownAccount: ErrorSpec(400, "invalid_params", "username {detail} is invalid: cannot find the user"),
     errors.PrivateAccount: ErrorSpec(400, "invalid_params", "username {detail} is private"),
     errors.WithheldAccount: ErrorSpec(400, "invalid_params", "API cannot return this user's information"),
@@ -97,6 +97,7 @@ ERRORS: dict[type[errors.Refusal], ErrorSpec] = {
     errors.EndpointNotServed: ErrorSpec(404, "unsupported_path", "Retinue does not serve {detail}"),
     errors.MethodNotAllowed: ErrorSpec(405, "unsupported_path", "Unsupported method: use {detail}"),
     errors.StoreUnavailable: ErrorSpec(503, "internal_error", _BUSY, "temporarily_unavailable", retry_after=1),
+    errors.AuditUnavailable: ErrorSpec(503, "internal_error", _BUSY, "temporarily_unavailable", retry_after=1),
     errors.Overloaded: ErrorSpec(503, "internal_error", _BUSY, "temporarily_unavailable", retry_after=1),
     errors.InternalFault: ErrorSpec(
         500, "internal_error", "Something went wrong on our side. Please try again later.", "server_error"

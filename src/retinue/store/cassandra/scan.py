@@ -11,7 +11,7 @@ from retinue.store.layout.scan import LayoutScan
 
 
 class CassandraScan:
-    """A `WholeGraph`."""
+    """A `GraphScan`."""
 
     def __init__(self, session: Session) -> None:
         self._session = session

@@ -51,7 +51,7 @@ class StoredAccount(Struct, frozen=True):
     @property
     def is_visible(self) -> bool:
         """Whether others' lists show the account."""
-        return self.has_name and Visibility(self.visibility).is_row
+        return self.has_name and Visibility(self.visibility).is_visible
 
     @property
     def shown(self) -> tuple[str | None, str, str, int]:

@@ -20,7 +20,7 @@ _BLOCKS_AT_ONCE = 4_000
 
 
 class LayoutScan:
-    """A `WholeGraph` over a source of one state."""
+    """A `GraphScan` over a source of one state."""
 
     def __init__(self, source: Source) -> None:
         self._source = source

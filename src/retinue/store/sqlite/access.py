@@ -1,4 +1,4 @@
-"""Clients, tokens and the audit checkpoint in a SQLite file of their own.
+"""Clients, tokens and the audit checkpoint, in their own SQLite file.
 
 A long import therefore never blocks a token.
 """
@@ -49,8 +49,9 @@ _Result = TypeVar("_Result")
 
 
 class SqliteAccess:
-    """An `AccessStore` and an `AuditStore`. Reads at once; writes go through one thread with a connection of its own,
-    so that waiting for the write lock never holds up an event loop.
+    """An `AccessStore` and an `AuditStore`.
+
+    Writes run in one thread, so that the event loop never waits for the write lock.
     """
 
     def __init__(self, path: Path) -> None:
@@ -62,23 +63,19 @@ class SqliteAccess:
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="access-writer")
 
     async def add_client(self, client: RegisteredClient, secret: bytes) -> RegisteredClient:
-        """Store a new client with its secret's digest; the client with its number."""
         ((number,),) = await self._write(_ADD, (*values_of(client), secret))
         return structs.replace(client, id=number)
 
     async def find_client(self, key: str) -> tuple[RegisteredClient, Secrets] | None:
-        """A client and the digests of its secrets."""
         for row in self._read(f"{_CLIENT} WHERE key = ?", (key,)):
             client = client_of(row)
             return client, secrets_of(client, row[-3:])
         return None
 
     async def clients(self) -> list[RegisteredClient]:
-        """All clients, oldest first."""
         return [client_of(row) for row in self._read(f"{_CLIENT} ORDER BY id", ())]
 
     async def change_client(self, key: str, change: ClientChange) -> bool:
-        """Change what is named."""
         columns = columns_of(change)
         assignments = "".join(f"{column} = ?, " for column in columns)
         found = await self._write(
@@ -87,60 +84,49 @@ class SqliteAccess:
         return bool(found)
 
     async def rotate_secret(self, key: str, secret: bytes, former_until: int) -> bool:
-        """Give a client another secret; the one it had is good up to a second."""
         return bool(await self._write(_ROTATE, (former_until, secret, key)))
 
     async def suspend_client(self, key: str, at: int | None) -> bool:
-        """Suspend a client, or (None) let it in again."""
         return bool(await self._write("UPDATE client SET suspended_at = ? WHERE key = ? RETURNING id", (at, key)))
 
     async def revoke_client(self, key: str, at: int) -> bool:
-        """End a client and with it its tokens."""
         changed = await self._write(
             "UPDATE client SET revoked_at = ifnull(revoked_at, ?) WHERE key = ? RETURNING id", (at, key)
         )
         return bool(changed)
 
     async def add_token(self, digest: bytes, client_id: int, expires_at: int) -> None:
-        """Store a token."""
         await self._write("INSERT INTO token VALUES (?, ?, ?)", (digest, client_id, expires_at))
 
     async def remove_token(self, digest: bytes, client_id: int) -> bool:
-        """Remove a token of a client."""
         return bool(
             await self._write("DELETE FROM token WHERE digest = ? AND client = ? RETURNING 1", (digest, client_id))
         )
 
     async def find_grant(self, digest: bytes) -> TokenGrant | None:
-        """What a stored token allows."""
         for row in self._read(_GRANT, (digest,)):
             return grant_of(row[0], row[1:])
         return None
 
     async def forget_tokens(self, expired_at: int) -> int:
-        """Remove tokens that expired at or before a second."""
         if not self._read("SELECT 1 FROM token WHERE expires_at <= ? LIMIT 1", (expired_at,)):
             return 0  # without waking the disk
         return len(await self._write("DELETE FROM token WHERE expires_at <= ? RETURNING 1", (expired_at,)))
 
     async def audit_checkpoint(self) -> Checkpoint:
-        """The checkpoint of the audit log."""
         rows = self._read(AUDIT_CHECKPOINT, ())
         if len(rows) != 1:
-            raise StoreUnavailable(f"table audit: has {len(rows)} rows in place of one; it is damaged")
+            raise StoreUnavailable(f"table audit: has {len(rows)} rows instead of one; it is damaged")
         return checkpoint_of(rows[0])
 
     async def save_audit_checkpoint(self, checkpoint: Checkpoint) -> None:
-        """Write the checkpoint again."""
         places = (checkpoint.count, checkpoint.hash, checkpoint.before_count, checkpoint.before_hash)
         await self._write(_SAVE_CHECKPOINT, (*places, checkpoint.is_open, checkpoint.secret))
 
     def statements_sent(self) -> int:
-        """Return 0: nothing goes over a network."""
         return 0
 
     def close(self) -> None:
-        """Finish what is being written and give the file back."""
         self._thread.shutdown()
         self._reader.close()
         self._writer.close()

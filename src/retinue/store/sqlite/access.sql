@@ -1,4 +1,4 @@
--- Clients and their tokens, beside the graph in a file that only its owner may read.
+-- Clients and their tokens, in a file beside the graph that only its owner may read.
 
 CREATE TABLE client (
     id            INTEGER PRIMARY KEY,
@@ -32,7 +32,7 @@ CREATE TABLE token (
 
 CREATE INDEX token_expiry ON token (expires_at);
 
--- One row: where the chain of the audit log begins and ends. Its records are counted from 1.
+-- One row: the checkpoint of the audit log's hash chain. Records are counted from 1.
 CREATE TABLE audit (
     secret       BLOB    NOT NULL CHECK (length(secret) = 32),
     -- The last record that is known to be in the log.

@@ -1,4 +1,4 @@
-"""Copying a store while it is in use, with SQLite's own online backup."""
+"""Backup of a store in use, with SQLite's online backup."""
 
 import os
 from collections.abc import Callable
@@ -19,18 +19,18 @@ _PAGES_AT_ONCE = 2_000
 
 
 def back_up(graph: Path, target: Path, on_progress: OnProgress) -> None:
-    """Copy both files, each as it is at one instant, and survive a power loss afterwards.
+    """Copy both files, each at one instant, durably.
 
-    `on_progress` gets pages copied and pages in all. The copy of the graph comes last: where it is, the copy is
-    whole. Raises `InputError` where something is at the target already.
+    `on_progress` gets pages copied and total pages. The graph comes last: if it exists, the copy is complete. Raises
+    `InputError` if a target exists.
     """
     if target.is_dir():
         raise InputError(f"{target}: is a folder; name a file in it, such as {target / graph.name}")
     copies = ((access_path(graph), access_path(target), ACCESS), (graph, target, GRAPH))
     if there := [copy for _, copy, _ in copies if copy.exists()]:
-        raise _already_there(*there)
+        raise _already_exists(*there)
     if not target.parent.is_dir():
-        raise InputError(f"{target}: cannot be made: there is no folder {target.parent}")
+        raise InputError(f"{target}: cannot be created: the folder {target.parent} does not exist")
     with ExitStack() as opened:
         # The graph is opened first, since it is what was named, and both before anything is written.
         originals = [opened.enter_context(closing(files.open_for_reading(of, kind))) for of, _, kind in copies[::-1]]
@@ -38,12 +38,12 @@ def back_up(graph: Path, target: Path, on_progress: OnProgress) -> None:
             for original, (_, copy, _) in zip(originals[::-1], copies, strict=True):
                 _copy(original, copy, on_progress)
                 undo.callback(copy.unlink)
-            undo.pop_all()  # both are there
+            undo.pop_all()  # both are complete
 
 
-def _already_there(*copies: Path) -> InputError:
+def _already_exists(*copies: Path) -> InputError:
     files = " and ".join(map(str, copies))
-    return InputError(f"already there: {files}; a backup replaces nothing (remove what an interrupted one left)")
+    return InputError(f"already exists: {files}; a backup replaces nothing (remove what an interrupted one left)")
 
 
 def _copy(original: apsw.Connection, copy: Path, on_progress: OnProgress) -> None:
@@ -53,11 +53,11 @@ def _copy(original: apsw.Connection, copy: Path, on_progress: OnProgress) -> Non
             os.link(folder.path / copy.name, copy)
         sync(copy.parent)
     except FileExistsError:
-        raise _already_there(copy) from None
+        raise _already_exists(copy) from None
     except OSError as error:
-        raise StoreError(f"{copy}: cannot be made: {error.strerror}") from error
+        raise StoreError(f"{copy}: cannot be created: {error.strerror}") from error
     except apsw.Error as error:
-        raise StoreError(f"{copy}: cannot be made: {files.cause_of(error, copy)}") from error
+        raise StoreError(f"{copy}: cannot be created: {files.cause_of(error, copy)}") from error
 
 
 def _copy_into(unfinished: Path, original: apsw.Connection, on_progress: OnProgress) -> None:
@@ -66,7 +66,7 @@ def _copy_into(unfinished: Path, original: apsw.Connection, on_progress: OnProgr
         closing(apsw.Connection(str(unfinished))) as new,
         files.one_state(original),  # otherwise each write of others would restart the backup
     ):
-        original.execute("SELECT 1 FROM sqlite_schema LIMIT 1").fetchall()  # from here on that state
+        original.execute("SELECT 1 FROM sqlite_schema LIMIT 1").fetchall()  # the read transaction begins here
         with new.backup("main", original, "main") as backup:
             while not backup.step(_PAGES_AT_ONCE):
                 on_progress(backup.page_count - backup.remaining, backup.page_count)

@@ -1,8 +1,4 @@
-"""Every invariant of the two SQLite files, verified in one state of each. Changes nothing.
-
-What names and files must be is here; lists are in `check_lists.py`, pairs and their history in `check_pairs.py`,
-single values in `check_values.py`, and tables in `layout.py`.
-"""
+"""Every invariant of the two SQLite files, verified without changes."""
 
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from pathlib import Path
@@ -12,7 +8,7 @@ import apsw
 from retinue.errors import StoreUnavailable
 from retinue.store.layout import check_accounts, check_lists
 from retinue.store.layout.check import invariants
-from retinue.store.sqlite import check_values, files, layout
+from retinue.store.sqlite import check_schema, check_values, files
 from retinue.store.sqlite.engine import SqliteSource
 from retinue.store.sqlite.files import Execute
 
@@ -34,7 +30,6 @@ class SqliteChecker:
         self._access = files.open_for_check(access, files.ACCESS)
 
     async def problems(self) -> AsyncIterator[str]:
-        """Every broken invariant as a sentence; damage that stops the reading is the last one of its kind."""
         for path, problems in self._invariants():
             try:
                 for count, problem in enumerate(problems):
@@ -46,7 +41,6 @@ class SqliteChecker:
                 yield f"{path}: cannot be checked: {_shown(error)}"
 
     async def facts(self) -> dict[str, int]:
-        """Counts worth knowing."""
         try:
             source = SqliteSource(self._graph)
             counts = {"accounts": sum(account is not None for _, account in check_accounts.accounts_of(source))}
@@ -56,14 +50,13 @@ class SqliteChecker:
             raise StoreUnavailable(f"cannot be counted: {_shown(error)}") from error
 
     def close(self) -> None:
-        """Give the files back."""
         self._graph.close()
         self._access.close()
 
     def _invariants(self) -> Iterator[tuple[Path, Iterable[str]]]:
         graph, access = (self._graph_path, self._graph, files.GRAPH), (self._access_path, self._access, files.ACCESS)
         for path, connection, kind in (graph, access):
-            yield path, layout.differences(connection.execute, kind)
+            yield path, check_schema.differences(connection.execute, kind)
             yield path, _damage(connection.execute)
             yield path, _dangling(connection.execute)
         with files.one_state(self._graph):  # a writer at work must not look like a fault
@@ -77,9 +70,7 @@ class SqliteChecker:
 
 
 def _damage(execute: Execute) -> Iterator[str]:
-    """SQLite's own view: pages, order, indexes, types, NOT NULL and UNIQUE. On a connection that cannot write, CHECK
-    is left out.
-    """
+    """Yield what SQLite's own check finds. A read-only connection skips CHECK constraints."""
     for (line,) in execute("PRAGMA integrity_check"):
         if line != "ok":
             yield f"damaged: {line}"
@@ -98,7 +89,6 @@ def _open_to_others(path: Path) -> Iterator[str]:
 
 
 def _shown(error: Exception) -> str:
-    """An error in one line; SQLite's and ours say enough."""
     if isinstance(error, apsw.NoMemError):
         return "more memory is needed than there is, or a size in it is damaged"
     text = " ".join(str(error).split())

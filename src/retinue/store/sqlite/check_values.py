@@ -1,4 +1,4 @@
-"""Single values of the two files that no program of ours has written, and that readers or writers refuse."""
+"""Single values of the two files that readers or writers would refuse."""
 
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
@@ -12,7 +12,6 @@ _CLIENTS = f"SELECT {', '.join(CLIENT_COLUMNS + SECRET_COLUMNS)} FROM client ORD
 
 
 def _wrong_clients(execute: Execute) -> Iterator[str]:
-    """Yield clients and tokens that a server would refuse to read."""
     for row in execute(_CLIENTS):
         yield from _refused(lambda row: secrets_of(client_of(row), row[-len(SECRET_COLUMNS) :]), row)
     for (count,) in execute("SELECT count(*) FROM token WHERE length(digest) <> 32 HAVING count(*) > 0"):
@@ -20,10 +19,9 @@ def _wrong_clients(execute: Execute) -> Iterator[str]:
 
 
 def _wrong_checkpoint(execute: Execute) -> Iterator[str]:
-    """Yield what keeps the audit log from being read and gone on with."""
     rows = execute(AUDIT_CHECKPOINT).fetchall()
     if len(rows) != 1:
-        yield f"table audit: has {len(rows)} rows in place of one"
+        yield f"table audit: has {len(rows)} rows instead of one"
     for row in rows:
         yield from _refused(checkpoint_of, row)
 

@@ -1,4 +1,4 @@
-"""Leaving no byte of what was erased in the graph's files."""
+"""Compaction: no byte of erased accounts remains in the graph's files."""
 
 from pathlib import Path
 
@@ -9,10 +9,9 @@ from retinue.errors import StoreError
 
 
 def compact(connection: apsw.Connection) -> None:
-    """Write the file anew and empty its log.
+    """Rewrite the file and truncate its log.
 
-    Rewriting copies only the rows that exist, so it also reaches what SQLite once copied to other pages. Raises
-    `StoreError` if a reader that never ends keeps the log in use.
+    Raises `StoreError` if a long-running reader keeps the log in use.
     """
     connection.execute("VACUUM")
     busy, _, _ = connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()[0]

@@ -1,7 +1,6 @@
-"""Opening the two SQLite files of a store: what they must be, how they are made, how they are set up.
+"""The two SQLite files of a store: creating, verifying and opening them.
 
-Every connection of the store comes from here. Foreign errors are translated here: while opening to `StoreError`,
-afterwards (`translated`) to `StoreUnavailable`.
+SQLite's errors become `StoreError` while opening, and `StoreUnavailable` afterwards (`translated`).
 """
 
 import os
@@ -29,16 +28,17 @@ OLDEST_SQLITE = (3, 51, 3)
 WAIT_FOR_LOCK_MS = 10_000
 CACHE_KIB = 32 * 1024
 LOG_SIZE_LIMIT = 64 * 1024 * 1024
-LOG_PAGES = 8_000  # a page that changes often is written back to the file once in 32 MiB of log, not in SQLite's 4
-_MOST_OF_AN_ERROR = 200
-FILE_MODE = 0o600  # names of private accounts, digests of secrets: nobody else's business
+LOG_PAGES = 8_000  # a frequently changed page is written back once per 32 MiB of log, not SQLite's 4
+_MAX_ERROR_CHARACTERS = 200
+FILE_MODE = 0o600  # the files hold names of private accounts and digests of secrets
 
 
 @dataclass(frozen=True)
 class Kind:
-    """One kind of file. `application_id` marks it as ours in SQLite's own header, `version` is its schema's.
+    """One kind of file.
 
-    A secret file that others may use is not opened.
+    `application_id` marks it in SQLite's header, and `version` is its schema's. A secret file that others may use is
+    not opened.
     """
 
     noun: str
@@ -49,19 +49,17 @@ class Kind:
     is_secret: bool = False
 
 
-# Our own code fails like this on content that contradicts itself, such as a count without its list.
+# Our code raises these on contradictory content, such as a count without its list.
 CONTRADICTIONS = (LookupError, ValueError, TypeError, ArithmeticError, AssertionError)
 UNREADABLE = (apsw.Error, StoreUnavailable, *CONTRADICTIONS)
 
 
 class Rows(Protocol):
-    """The result of a statement: rows as tuples, whose types `RowTypes` has checked."""
+    """The result of a statement: tuples whose types `RowTypes` has checked."""
 
     def __iter__(self) -> Iterator[tuple[Any, ...]]: ...
 
-    def fetchall(self) -> list[tuple[Any, ...]]:
-        """All rows, at once."""
-        ...
+    def fetchall(self) -> list[tuple[Any, ...]]: ...
 
 
 Execute = Callable[..., Rows]
@@ -74,9 +72,9 @@ _FOR_WRITING = (
 )
 
 _SWITCHES = {
-    # Plans must not depend on bound values: otherwise each new value has the statement prepared again.
+    # Plans must not depend on bound values, or SQLite prepares the statement again for each value.
     apsw.SQLITE_DBCONFIG_ENABLE_QPSG: 1,
-    # Schemas have neither triggers nor views. Others can have put some into a file, to change what is written or read.
+    # Our schemas have no triggers or views. An attacker may add some to a file to change what is written or read.
     apsw.SQLITE_DBCONFIG_ENABLE_TRIGGER: 0,
     apsw.SQLITE_DBCONFIG_ENABLE_VIEW: 0,
     apsw.SQLITE_DBCONFIG_TRUSTED_SCHEMA: 0,
@@ -88,14 +86,14 @@ ACCESS = Kind("access file", "it belongs beside the graph", "access.sql", 0x5254
 
 
 def access_path(graph_path: Path) -> Path:
-    """Where the access file of a graph lies: `graph.db` has `graph.access.db`."""
+    """Return the path of a graph's access file: `graph.access.db` for `graph.db`."""
     return graph_path.with_suffix(f".access{graph_path.suffix}")
 
 
 def create_store(graph_path: Path) -> None:
-    """Make an empty store where there is none. The graph comes last: where it is, the store is whole."""
+    """Create an empty store if none exists. The graph comes last: if it exists, the store is complete."""
     if not graph_path.parent.is_dir():
-        raise StoreError(f"{graph_path}: cannot be made: there is no folder {graph_path.parent}")
+        raise StoreError(f"{graph_path}: cannot be created: the folder {graph_path.parent} does not exist")
     if graph_path.exists():
         _open(graph_path, GRAPH, apsw.SQLITE_OPEN_READONLY).close()
     _require_private(graph_path, GRAPH)
@@ -104,7 +102,7 @@ def create_store(graph_path: Path) -> None:
 
 
 def _create(path: Path, kind: Kind) -> None:
-    """Make the file with its schema if it is missing; whole or not at all, also after a kill, race or power loss."""
+    """Create a missing file with its schema, completely or not at all."""
     _require_sqlite()
     if path.exists():
         _open(path, kind, apsw.SQLITE_OPEN_READONLY).close()
@@ -113,13 +111,13 @@ def _create(path: Path, kind: Kind) -> None:
         with write_atomically(path, replaces=False) as unfinished:
             _write_schema(unfinished, kind)
     except OSError as error:
-        raise StoreError(f"{path}: cannot be made: {error.strerror}") from error
+        raise StoreError(f"{path}: cannot be created: {error.strerror}") from error
     except apsw.Error as error:
-        raise StoreError(f"{path}: cannot be made: {cause_of(error, path)}") from error
+        raise StoreError(f"{path}: cannot be created: {cause_of(error, path)}") from error
 
 
 def keep_temporary_in_memory() -> None:
-    """Have SQLite make no temporary files in this process. Call before anything is opened."""
+    """Keep SQLite's temporary files in memory. Call before anything is opened."""
     apsw.shutdown()
     apsw.config(apsw.SQLITE_CONFIG_STMTJRNL_SPILL, -1)
     apsw.initialize()
@@ -132,33 +130,33 @@ def _keep_tables_in_memory(connection: apsw.Connection) -> None:
 
 @contextmanager
 def kept_open(graph_path: Path) -> Iterator[None]:
-    """Keep both files of a store open, so that SQLite neither removes nor makes their logs meanwhile."""
+    """Keep both files open. SQLite then neither removes nor creates their logs."""
     with closing(open_for_writing(graph_path, GRAPH)), closing(open_for_writing(access_path(graph_path), ACCESS)):
         yield
 
 
 def open_for_reading(path: Path, kind: Kind) -> apsw.Connection:
-    """A connection that cannot write."""
+    """Return a connection that cannot write."""
     return _open(path, kind, apsw.SQLITE_OPEN_READONLY, f"PRAGMA cache_size = -{CACHE_KIB}")
 
 
 def open_for_check(path: Path, kind: Kind) -> apsw.Connection:
-    """A connection that cannot write, also to a file that others may use: `check` tells that beside all else."""
+    """Return a read-only connection, even to a file that others may use."""
     return _open(path, replace(kind, is_secret=False), apsw.SQLITE_OPEN_READONLY)
 
 
 def open_for_writing(path: Path, kind: Kind) -> apsw.Connection:
-    """A connection that waits for the write lock. What it commits survives a crash of the machine."""
+    """Return a connection whose commits survive a crash of the machine."""
     return _open(path, kind, apsw.SQLITE_OPEN_READWRITE, *_FOR_WRITING)
 
 
 def executor(connection: apsw.Connection) -> Execute:
-    """A cursor's `execute`, for statements that are run to their end before the next one begins."""
+    """Return the `execute` of a new cursor. Read each statement to its end before the next."""
     return cast("Execute", connection.cursor().execute)
 
 
 def unchecked_executor(connection: apsw.Connection) -> Execute:
-    """The same without `RowTypes`, for readers in a hurry that check the rows themselves."""
+    """Return an `executor` without `RowTypes`, for callers that check rows themselves."""
     cursor = connection.cursor()
     cursor.row_trace = None
     return cast("Execute", cursor.execute)
@@ -166,7 +164,7 @@ def unchecked_executor(connection: apsw.Connection) -> Execute:
 
 @contextmanager
 def transaction(connection: apsw.Connection) -> Iterator[None]:
-    """One write transaction: committed at the end of the block, rolled back on an error."""
+    """Run the block in a write transaction. It is rolled back on an error."""
     with translated(f"{connection.filename}: "):
         connection.execute("BEGIN IMMEDIATE")
         try:
@@ -179,17 +177,17 @@ def transaction(connection: apsw.Connection) -> Iterator[None]:
 
 
 def touch(connection: apsw.Connection, kind: Kind) -> None:
-    """Have the commit at hand wait for the disk, even if it changes nothing.
+    """Make the pending commit wait for the disk, even without changes.
 
-    A commit without changes returns at once, although the state that it found may be of a process that was killed
-    before the disk had it. So write a page that stays the same: the log holds all earlier commits before it.
+    A commit without changes returns at once, although the state that it found may not be on disk yet. So write a page
+    that stays the same.
     """
     connection.execute(f"PRAGMA user_version = {kind.version}")
 
 
 @contextmanager
 def one_state(connection: apsw.Connection) -> Iterator[None]:
-    """One read transaction: all queries in it see the same state, whatever others write meanwhile."""
+    """Run the block in a read transaction."""
     connection.execute("BEGIN")
     try:
         yield
@@ -200,44 +198,43 @@ def one_state(connection: apsw.Connection) -> Iterator[None]:
 
 @contextmanager
 def translated(place: str = "") -> Iterator[None]:
-    """Turn SQLite's errors, and those of our code on damaged content, into ours, which begin with a place."""
+    """Translate SQLite's errors, and ours on contradictory content. Messages begin with `place`."""
     try:
         yield
     except apsw.Error as error:
         raise StoreUnavailable(f"{place}{error}") from error
-    except UnicodeEncodeError:  # of what was asked for, not of what is stored
+    except UnicodeEncodeError:  # in the query's values, not in stored content
         raise
     except CONTRADICTIONS as error:
         raise StoreUnavailable(f"{place}{_contradiction(error)}") from error
 
 
 def _contradiction(error: Exception) -> str:
-    """Return what failed and where, since the traceback is not shown."""
     frames = traceback.extract_tb(error.__traceback__)
     place = f"{Path(frames[-1].filename).name}:{frames[-1].lineno}" if frames else "an unknown place"
-    text = " ".join(str(error).split())[:_MOST_OF_AN_ERROR]
+    text = " ".join(str(error).split())[:_MAX_ERROR_CHARACTERS]
     return f"the content contradicts itself ({type(error).__name__} at {place}: {text}); run `retinue check`"
 
 
 def cause_of(error: apsw.Error, path: Path) -> str:
-    """Return why SQLite failed with a file, in words that lead to a remedy."""
+    """Return why SQLite failed with a file, suggesting a remedy."""
     if isinstance(error, apsw.FullError):
         return "the disk is full"
     if isinstance(error, apsw.CantOpenError | apsw.ReadOnlyError) and not os.access(path.parent, os.W_OK):
         return f"nothing can be written to its folder {path.parent.absolute()}, and SQLite needs files beside it"
-    # A message may be "not an error", such as that of a backup; the code is right.
+    # The message may be "not an error", such as after a backup, but the code is right.
     code = apsw.mapping_extended_result_codes.get(getattr(error, "extendedresult", 0))
     return str(code) if str(error) == "not an error" and code else str(error)
 
 
 def logs_of(path: Path) -> list[Path]:
-    """Return where SQLite keeps what it has not moved into a file yet."""
+    """Return the paths of SQLite's log files beside a file."""
     main = path.resolve()
     return [main.with_name(f"{main.name}{ending}") for ending in ("-wal", "-shm")]
 
 
 def _require_private(path: Path, kind: Kind) -> None:
-    """Raise `StoreError` if others may use a file that holds secrets, or replace the files of a store."""
+    """Raise `StoreError` if others may read secrets or replace the files."""
     main = path.resolve()
     secret = (main, *logs_of(main)) if kind.is_secret else ()
     reasons = [*map(exposure, secret)] or [folder_exposure(main.parent, S_ISVTX)]
@@ -249,7 +246,7 @@ def _open(path: Path, kind: Kind, flags: int, *settings: str) -> apsw.Connection
     _require_sqlite()
     if not path.exists():
         raise MissingStore(f"{path}: there is no {kind.noun} here; {kind.cure}")
-    if not path.is_file():  # SQLite would wait for ever for the other end of a pipe
+    if not path.is_file():  # SQLite would wait endlessly for the other end of a pipe
         raise NotAStore(f"{path}: not a Retinue {kind.noun} (it is {'a folder' if path.is_dir() else 'no file'})")
     _require_private(path, kind)
     try:
@@ -260,7 +257,7 @@ def _open(path: Path, kind: Kind, flags: int, *settings: str) -> apsw.Connection
         connection.set_busy_timeout(WAIT_FOR_LOCK_MS)
         for switch, value in _SWITCHES.items():
             connection.config(switch, value)
-        connection.execute("PRAGMA cell_size_check = ON")  # SQLite then looks harder at each page that it reads
+        connection.execute("PRAGMA cell_size_check = ON")  # stricter checks of each page that is read
         _require_ours(connection, path, kind)
         connection.row_trace = RowTypes()
         for setting in settings:
@@ -318,5 +315,5 @@ def _write_schema(path: Path, kind: Kind) -> None:
             connection.executemany("INSERT INTO meta (key, value) VALUES (?, ?)", new_rows)
         connection.execute(f"PRAGMA application_id = {kind.application_id}")
         connection.execute(f"PRAGMA user_version = {kind.version}")
-        # Closing moves the log into the file too, but does not tell if that fails, such as on a full disk.
+        # Closing moves the log into the file too, but hides a failure, such as a full disk.
         connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()

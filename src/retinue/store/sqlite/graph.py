@@ -65,7 +65,7 @@ class SqliteGraph(Generic[Shown_co]):
 
 
 class SqliteScan(LayoutScan):
-    """A `WholeGraph`: one read transaction from the beginning to `close`."""
+    """A `GraphScan`: one read transaction from the beginning to `close`."""
 
     def __init__(self, path: Path) -> None:
         with ExitStack() as opened:

@@ -1,7 +1,6 @@
-"""Check the type of each value that is read from a store's file against the column's declaration.
+"""Type checks of values read from a store's file.
 
-STRICT tables check values when they are written. A damaged file can hold NULL, text or a blob in any column, and SQLite
-returns them unchanged.
+A damaged file can hold any type in any column, and SQLite returns it unchanged, even from STRICT tables.
 """
 
 import re
@@ -21,24 +20,23 @@ _TABLES = "SELECT name, wr FROM pragma_table_list WHERE schema = 'main' AND type
 
 
 class Column(NamedTuple):
-    """The types that a column may have, and whether it belongs to the primary key."""
+    """The types of a column, and whether it is a key."""
 
     types: frozenset[type]
     is_key: bool
 
 
 class RowTypes:
-    """A row tracer for connections: returns each row unchanged, or raises `StoreUnavailable` with table and key.
+    """A row tracer for connections: returns each row unchanged, or raises `StoreUnavailable`.
 
-    Values that are computed from columns are not checked, only columns themselves.
+    Computed values are not checked.
     """
 
     def __init__(self) -> None:
-        # Type combinations that were found right, by what SQLite says of a statement's columns. Statements are few.
+        # Valid combinations of types, by SQLite's description of a statement's columns. Statements are few.
         self._right: dict[Any, set[tuple[type, ...]]] = {}
 
     def __call__(self, cursor: apsw.Cursor, row: tuple[Any, ...]) -> tuple[Any, ...]:
-        """Check one row."""
         columns = cursor.description_full
         types = tuple(map(type, row))
         right = self._right.get(columns)
@@ -65,14 +63,14 @@ def _require_declared(cursor: apsw.Cursor, columns: Any, row: tuple[Any, ...]) -
 
 
 def _numbers_in(statement: str) -> str:
-    """The numbers by which a statement chose its rows. Never names: the message goes to a log."""
+    """Return the numbers by which a statement chose its rows. Names must not go to a log."""
     _, _, condition = statement.partition(" WHERE ")
     return ", ".join(re.findall(r"(?<![\w'])\d+(?![\w'])", condition)) or "no known key"
 
 
 @cache
 def declared() -> dict[tuple[str, str], Column]:
-    """Return the columns of both files by table and name, as this program declares them."""
+    """Return the declared columns of both files by table and name."""
     columns = {}
     with closing(apsw.Connection(":memory:")) as connection:
         for schema in _SCHEMAS:

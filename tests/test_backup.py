@@ -95,7 +95,7 @@ def test_a_backup_never_replaces_a_file(service: Service, tmp_path: Path, taken:
     done = retinue("backup", tmp_path / "copy.db", "--store", service.store)
 
     assert 2 == done.returncode
-    assert f"retinue: already there: {tmp_path / taken}; a backup replaces nothing" in done.stderr
+    assert f"retinue: already exists: {tmp_path / taken}; a backup replaces nothing" in done.stderr
     assert "precious" == (tmp_path / taken).read_text()
     assert before == sorted(tmp_path.iterdir())
 
@@ -103,7 +103,7 @@ def test_a_backup_never_replaces_a_file(service: Service, tmp_path: Path, taken:
 @pytest.mark.parametrize(
     ("target", "store", "words"),
     [
-        ("no/copy.db", "graph.db", "no/copy.db: cannot be made: there is no folder no"),
+        ("no/copy.db", "graph.db", "no/copy.db: cannot be created: the folder no does not exist"),
         ("copy.db", "none.db", "none.db: there is no follow graph here"),
         ("copy.db", "notes.txt", "notes.txt: not a Retinue follow graph"),
     ],

@@ -1,4 +1,4 @@
-"""Compare the tables and indexes of a store's file with those that this program declares."""
+"""A comparison of a file's tables and indexes with the declared ones."""
 
 from collections.abc import Iterator
 from contextlib import closing
@@ -16,7 +16,7 @@ Layout = dict[tuple[str, str], str]
 
 
 def differences(execute: Execute, kind: Kind) -> Iterator[str]:
-    """Yield what is missing, differs or does not belong there, such as a trigger."""
+    """Yield what is missing, differs or does not belong."""
     declared = _declared(kind.schema)
     layout: Layout = {(noun, name): sql for noun, name, sql in execute(_OBJECTS)}
     for noun, name in sorted(declared.keys() - layout.keys()):
