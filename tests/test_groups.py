@@ -138,16 +138,13 @@ def both(make: BackendFactory, patch: pytest.MonkeyPatch) -> tuple[Twin, Twin]:
     return Twin(make(), patch, NEVER), Twin(make(), patch, 1)
 
 
-SETTINGS = {"deadline": None, "suppress_health_check": list(HealthCheck)}
-
-
 @pytest.mark.parametrize("kind", ["events", "rows"])
 def test_groups_of_any_mixture_equal_single_ones(
     new_backend: BackendFactory, monkeypatch: pytest.MonkeyPatch, kind: str
 ) -> None:
     """Verdicts, lists of today and of earlier seconds, profiles and counts, crowded or not."""
 
-    @settings(max_examples=new_backend.times(examples(12)), **SETTINGS)
+    @settings(max_examples=new_backend.times(examples(12)), deadline=None, suppress_health_check=list(HealthCheck))
     @given(random=RANDOM)
     def holds(random: Random) -> None:
         accounts, seconds = random.choice([30, 200]), random.choice([5, 200, 20_000])
@@ -174,7 +171,7 @@ def test_groups_of_any_mixture_equal_single_ones(
 def test_groups_of_accounts_equal_single_ones(new_backend: BackendFactory, monkeypatch: pytest.MonkeyPatch) -> None:
     """Verdicts, names and profiles, with keys that are others' names and erased accounts between."""
 
-    @settings(max_examples=new_backend.times(examples(40)), **SETTINGS)
+    @settings(max_examples=new_backend.times(examples(40)), deadline=None, suppress_health_check=list(HealthCheck))
     @given(random=RANDOM)
     def holds(random: Random) -> None:
         slow, quick = both(new_backend, monkeypatch)

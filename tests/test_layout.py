@@ -15,7 +15,7 @@ from retinue.store.layout.entries import EntryTable
 from retinue.store.layout.lists import Lists
 from retinue.store.layout.rows import Rows
 from retinue.store.layout.sealing import seal, unseal
-from retinue.store.layout.tables import ACCOUNT, LISTS, USERNAME, pair_key
+from retinue.store.layout.tables import ACCOUNT, LISTS, USERNAME, Table, pair_key
 from retinue.store.load.columns import decode_blocks, encode_blocks
 from retinue.store.load.placing import place, runs
 from support.dict_engine import DictEngine
@@ -58,8 +58,13 @@ def test_columns_are_cut_into_blocks_that_hold_the_same(lists: list[tuple[set[in
         for entry in entries_at(sorted(positions), displaced, ended)
     ]
     table = np.array(rows, np.int64).reshape(-1, 5)
-    packed = list(encode_blocks(decode_blocks(TABLE, [], [])._replace(**dict(zip(
-        ("owners", "positions", "accounts", "starts", "ends"), table.T, strict=True)))))
+    packed = list(
+        encode_blocks(
+            decode_blocks(TABLE, [], [])._replace(
+                **dict(zip(("owners", "positions", "accounts", "starts", "ends"), table.T, strict=True))
+            )
+        )
+    )
     again = decode_blocks(TABLE, [key for key, _ in packed], [content for _, content in packed])
 
     assert np.array_equal(np.column_stack(again), table)
@@ -156,7 +161,11 @@ def test_a_value_belongs_to_its_key_alone(content: bytes, bit: int, key: int, ot
     at = bit % (8 * len(value))
     flipped = bytearray(value)
     flipped[at // 8] ^= 1 << at % 8
-    damages = [(ACCOUNT, key, bytes(flipped)), (LISTS[Direction.FOLLOWING].facts, key, value), (USERNAME, str(key), value)]
+    damages: list[tuple[Table, int | str, bytes]] = [
+        (ACCOUNT, key, bytes(flipped)),
+        (LISTS[Direction.FOLLOWING].facts, key, value),
+        (USERNAME, str(key), value),
+    ]
     if other != key:
         damages.append((ACCOUNT, other, value))
     for damage in damages:
@@ -164,7 +173,9 @@ def test_a_value_belongs_to_its_key_alone(content: bytes, bit: int, key: int, ot
             unseal(*damage)
 
 
-@pytest.mark.parametrize("content", [b"", b"abc", b"\x02\0\0\0", b"\x01\x01\0\0\x05\0\0\0\x07\0\0\0", bytes([121]) + bytes(971)])
+@pytest.mark.parametrize(
+    "content", [b"", b"abc", b"\x02\0\0\0", b"\x01\x01\0\0\x05\0\0\0\x07\0\0\0", bytes([121]) + bytes(971)]
+)
 def test_a_block_that_is_not_whole_is_refused(content: bytes) -> None:
     """By both readers of blocks."""
     with pytest.raises(StoreUnavailable, match="not whole"):

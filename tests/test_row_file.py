@@ -31,7 +31,9 @@ TEXTS = st.one_of(st.none(), st.binary(max_size=TEXT_BYTES + 4).filter(lambda te
 
 @settings(max_examples=50)
 @given(st.lists(st.dictionaries(st.integers(1, 40), TEXTS, min_size=1), max_size=5))
-def test_rows_are_read_as_they_were_last_written(tmp_path_factory: pytest.TempPathFactory, writes: list[dict[int, bytes | None]]) -> None:
+def test_rows_are_read_as_they_were_last_written(
+    tmp_path_factory: pytest.TempPathFactory, writes: list[dict[int, bytes | None]]
+) -> None:
     """A text that is too long, unknown or never written is in no file."""
     path = tmp_path_factory.mktemp("rows") / "rows"
     expected: dict[int, bytes | None] = {}
@@ -70,12 +72,14 @@ def test_half_a_row_and_another_accounts_row_are_refused(tmp_path: Path) -> None
     assert RowFile(path).texts(ids(2, 1)) == [b"second", b"first"]
 
 
-@pytest.mark.parametrize("content", [b"", b"RTNROWS1", bytes(8192), b"RTNROWS1" + bytes(4089), b"RTNROWS2" + bytes(8184)])
+@pytest.mark.parametrize(
+    "content", [b"", b"RTNROWS1", bytes(8192), b"RTNROWS1" + bytes(4089), b"RTNROWS2" + bytes(8184)]
+)
 def test_a_file_that_is_none_is_refused(tmp_path: Path, content: bytes) -> None:
     """An empty, short, torn or foreign one."""
     path = tmp_path / "rows"
     path.write_bytes(content)
-    with pytest.raises(ValueError):
+    with pytest.raises(ValueError, match=r"empty file|no row file"):
         RowFile(path)
 
 

@@ -20,12 +20,12 @@ class DictEngine:
         self, table: Table, low: Key, high: Key, *, reverse: bool = False, limit: int = -1
     ) -> list[tuple[Key, bytes]]:
         """Return the rows from one key to another, both included."""
-        keys = sorted((key for key in self.tables[table] if low <= key <= high), reverse=reverse)  # type: ignore[operator, type-var]
+        keys = sorted((key for key in self.tables[table] if low <= key <= high), reverse=reverse)
         return [(key, self.tables[table][key]) for key in (keys if limit < 0 else keys[:limit])]
 
     def rows_of(self, table: Table, owners: Sequence[int]) -> list[tuple[int, bytes]]:
         """Return the rows of ascending first numbers, in the order of their keys."""
-        rows = sorted(self.tables[table].items())  # type: ignore[type-var]
+        rows = sorted(self.tables[table].items())
         return [row for row in rows if first_of(row[0]) in set(owners)]  # type: ignore[arg-type, misc]
 
     def has_rows(self, table: Table) -> bool:
@@ -34,10 +34,10 @@ class DictEngine:
 
     def all_rows(self, table: Table) -> Iterator[tuple[Key, bytes]]:
         """Yield every row of a table."""
-        return iter(sorted(self.tables[table].items()))  # type: ignore[type-var]
+        return iter(sorted(self.tables[table].items()))
 
     @contextmanager
-    def exclusive(self, *, is_durable: bool = False) -> Iterator[bool]:  # noqa: ARG002 - of the contract
+    def exclusive(self, *, is_durable: bool = False) -> Iterator[bool]:
         """Hold the store alone; no other writer exists."""
         yield False
 

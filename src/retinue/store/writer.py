@@ -81,9 +81,10 @@ class EngineGraphWriter:
         decisions: list[Decision] = []
         for is_follow, run in groupby(events, key=lambda event: isinstance(event, FollowEvent)):
             if is_follow:
+                follows = [event for event in run if isinstance(event, FollowEvent)]
                 decisions += self._in_groups(
-                    list(run), lambda group: self._groups.apply(group, received_at), is_durable=True
-                )  # type: ignore[arg-type, misc]
+                    follows, lambda group: self._groups.apply(group, received_at), is_durable=True
+                )
             else:
                 decisions += self._in_units(
                     list(run), lambda event: self._changes.apply(event, received_at), is_durable=True

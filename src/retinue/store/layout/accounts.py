@@ -205,13 +205,12 @@ class AccountTable:
         folded = [names.fold(text) for text in texts]
         by_key, by_name = self._rows.get_many(ACCOUNT_KEY, texts), self._rows.get_many(USERNAME, folded)
         self.prefetch(sorted({int.from_bytes(found, "little") for found in (*by_key, *by_name) if found is not None}))
-        found = []
+        found: list[tuple[StoredAccount | None, StoredAccount | None]] = []
         for text, name, key_row, name_row in zip(texts, folded, by_key, by_name, strict=True):
             named = None if name_row is None else self.load(int.from_bytes(name_row, "little"))
-            if key_row is not None:
-                keyed = self.load(int.from_bytes(key_row, "little"))
-            else:  # a key that is the account's username has no row of its own
-                keyed = named if named is not None and text == name == named.key else None  # type: ignore[assignment]
+            keyed = None if key_row is None else self.load(int.from_bytes(key_row, "little"))
+            if keyed is None:  # a key that is the account's username has no row of its own
+                keyed = named if named is not None and text == name == named.key else None
             found.append((keyed, named))
         return found
 

@@ -36,9 +36,9 @@ CachedList = tuple[list[int], list[CachedBlock]]  # the starts of its blocks, as
 class BlockCache:
     """The cached blocks of all lists. Set `state` and `edition` to what they must be of.
 
-    There are two generations. When the young one is full nothing is added for a while, since a few blocks that stay help
-    more than many that replace each other. Then the old generation goes, the young one gets old, and what is still asked
-    for moves back.
+    There are two generations. When the young one is full nothing is added for a while, since a few blocks that stay
+    help more than many that replace each other. Then the old generation goes, the young one gets old, and what is still
+    asked for moves back.
     """
 
     def __init__(self, max_bytes: int) -> None:

@@ -1,8 +1,8 @@
 """A block: up to 120 entries of a list in one value, so that a page costs one or two rows of a table. Pure.
 
-All numbers are unsigned, 32 bits, little-endian. A block begins with the number of its entries; then come the columns
-of positions, ascending, and of accounts; then, for each entry whose start is not its position, position and start; then,
-after their count was told in the first number's upper bits, for each ended entry position and end.
+A block is unsigned numbers of 32 bits, little-endian: how many entries it has, how many of these are displaced and
+ended (a byte each); positions, ascending; accounts; position and start of each displaced entry; position and end of
+each ended one. An entry is displaced if its position is not its start.
 """
 
 from array import array

@@ -87,8 +87,8 @@ def _columns(table: Table, rows: Sequence[tuple[int, bytes]]) -> Columns:
 def sums_of(part: Part, direction: Direction, buckets: int) -> "np.ndarray[tuple[int], np.dtype[np.uint64]]":
     """Return for each bucket of followers a sum over their follows that tells any difference."""
     entries = part.entries
-    both = (entries.owners, entries.accounts) if direction is Direction.FOLLOWING else (entries.accounts, entries.owners)
-    mixed = np.zeros(entries.count, np.uint64)
+    both = (entries.owners, entries.accounts)[:: 1 if direction is Direction.FOLLOWING else -1]
+    mixed = np.zeros(entries.size, np.uint64)
     for column in (*both, entries.starts, entries.ends):
         mixed = (mixed ^ column.astype(np.uint64)) * np.uint64(0x9E3779B97F4A7C15)
         mixed ^= mixed >> np.uint64(29)
@@ -100,7 +100,7 @@ def sums_of(part: Part, direction: Direction, buckets: int) -> "np.ndarray[tuple
 def follows_of(part: Part, direction: Direction, chosen: Numbers, buckets: int) -> Iterator[tuple[int, int, int, int]]:
     """Yield follower, followee, start and end of the follows in some buckets."""
     entries = part.entries
-    both = (entries.owners, entries.accounts) if direction is Direction.FOLLOWING else (entries.accounts, entries.owners)
+    both = (entries.owners, entries.accounts)[:: 1 if direction is Direction.FOLLOWING else -1]
     is_chosen: Chosen = is_among(both[0] % buckets, chosen)
     columns = (*both, entries.starts, entries.ends)
     yield from zip(*(column[is_chosen].tolist() for column in columns), strict=True)

@@ -4,6 +4,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterator
 
 import numpy as np
+from numpy.typing import NDArray
 
 from retinue.history import Interval, Moment, intervals
 from retinue.model import Direction
@@ -45,6 +46,7 @@ def wrong_lists(source: Source, direction: Direction) -> Iterator[str]:
     yield from _without_entries(source, tables, direction)
 
 
+Kinds = NDArray[np.int8]
 Found = Iterator[tuple[int, str]]  # the owner of a list, and what is wrong with it
 
 
@@ -87,7 +89,8 @@ def _wrong_facts(source: Source, tables: ListTables, part: Part) -> Found:
     visible, hidden = part.visible.entries, part.hidden.entries
     shown = _counts(part.owners, visible.owners)
     others = _counts(part.owners, hidden.owners[hidden.ends == 0])
-    long = {first_of(key) for columns in (part.visible, part.hidden) for key in columns.keys[columns.starts > 0].tolist()}
+    both = (part.visible, part.hidden)
+    long = {first_of(key) for columns in both for key in columns.keys[columns.starts > 0].tolist()}
     late = set(np.unique(part.entries.owners[part.entries.positions > part.entries.starts]).tolist())
     for owner, count, other in zip(owners, shown.tolist(), others.tolist(), strict=True):
         value = stored[owner]
@@ -139,7 +142,8 @@ def _wrong_histories(source: Source, tables: ListTables, part: Part) -> Found:
         moments = histories.get(pair, frozenset(Moment(interval.start) for interval in stored))
         owner, account = first_of(pair), second_of(pair)
         if intervals(moments) != stored or (pair not in histories and len(stored) > 1):
-            yield owner, f"account {account}: its events make {_text(intervals(moments))}, but stored is {_text(stored)}"
+            made = _text(intervals(moments))
+            yield owner, f"account {account}: its events make {made}, but stored is {_text(stored)}"
         if pair in histories and len(moments) == 1 and not any(moment.is_unfollow for moment in moments):
             yield owner, f"account {account}: its history is one follow"
 
@@ -162,7 +166,8 @@ def _without_entries(source: Source, tables: ListTables, direction: Direction) -
             if table is tables.histories and not intervals(decode_moments(table, key, content)):
                 continue
             if not _has_entries(source, tables, first_of(key)):
-                yield f"the {direction.value} list of account {first_of(key)}: has a row in {table.name}, but no entries"
+                owner = first_of(key)
+                yield f"the {direction.value} list of account {owner}: has a row in {table.name}, but no entries"
 
 
 def _has_entries(source: Source, tables: ListTables, owner: int) -> bool:
@@ -209,24 +214,25 @@ def wrong_visibility(source: Source) -> Iterator[str]:
                     yield f"the {direction.value} list of account {owner}: {problem}"
 
 
-def _wrongly_shown(columns: Columns, kinds: Numbers, moving: Numbers, *, is_shown: bool) -> Found:
+def _wrongly_shown(columns: Columns, kinds: Kinds, moving: Numbers, *, is_shown: bool) -> Found:
     entries = columns.entries
     of_account, of_owner = (_kinds_at(kinds, ids) for ids in (entries.accounts, entries.owners))
     is_moving = is_among(entries.accounts, moving)
     is_missing = (of_account == _MISSING) | (of_owner == _MISSING) | ((of_account == _ERASED) & ~is_moving)
     is_wrong = (entries.ends == 0) & ((of_account == _VISIBLE) != is_shown) & ~is_moving & ~is_missing
-    for chosen, what in ((is_missing, "does not exist"), (is_wrong, f"is wrongly {'visible' if is_shown else 'hidden'}")):
+    wrongly = f"is wrongly {'visible' if is_shown else 'hidden'}"
+    for chosen, what in ((is_missing, "does not exist"), (is_wrong, wrongly)):
         for owner, slot, account in zip(
             *(column[chosen].tolist() for column in (entries.owners, entries.positions, entries.accounts)), strict=True
         ):
             yield owner, f"slot {slot}: account {account} {what}"
 
 
-def _kinds_at(kinds: Numbers, ids: Numbers) -> Numbers:
+def _kinds_at(kinds: Kinds, ids: Numbers) -> Kinds:
     return np.where(ids < len(kinds), kinds[np.minimum(ids, len(kinds) - 1)], _MISSING)
 
 
-def _kinds(source: Source) -> Numbers:
+def _kinds(source: Source) -> Kinds:
     """Return by id whether an account is erased, hidden, visible or missing."""
     found = {int(key): kind_of(unseal(ACCOUNT, key, value)) for key, value in source.all_rows(ACCOUNT)}
     kinds = np.full(max(found, default=0) + 1, _MISSING, np.int8)
@@ -240,7 +246,7 @@ def count_follows(source: Source) -> dict[str, int]:
     for direction in Direction:
         for part in parts_of(source, direction):
             if direction is Direction.FOLLOWING:
-                follows += part.visible.entries.count
+                follows += part.visible.entries.size
                 ended += int((part.hidden.entries.ends != 0).sum())
             entries = part.entries
             displacement = max(displacement, int(np.abs(entries.positions - entries.starts).max(initial=0)))

@@ -31,7 +31,7 @@ Ids = NDArray[np.uint32]
 
 
 def _factors() -> NDArray[np.uint32]:
-    """Return odd factors: a sum of products tells any change of a word. The last makes the sum of a right slot its id's."""
+    """Return odd factors, so that a sum of products tells any change of a word; the last one subtracts the checksum."""
     factors = np.random.default_rng(20201).integers(0, 1 << 32, _WORDS, dtype=np.uint32) | np.uint32(1)
     factors[-1] = 0xFFFFFFFF
     return factors

@@ -68,7 +68,7 @@ class Rows:
         over = [(key, changed[key]) for key in (reversed(touched) if reverse else touched)]
         among = set(touched)
         rest = ((key, content) for key, content in stored if key not in among)
-        for key, content in merge(rest, over, key=lambda row: row[0], reverse=reverse):  # type: ignore[arg-type, return-value]
+        for key, content in merge(rest, over, key=lambda row: row[0], reverse=reverse):
             if content is not None:
                 yield key, content
 
@@ -109,7 +109,7 @@ class Rows:
     def _change(self, table: Table, key: Key, content: bytes | None) -> None:
         changed = self._changed[table]
         if key not in changed and table in self._order:
-            insort(self._order[table], key)  # type: ignore[type-var]
+            insort(self._order[table], key)
         changed[key] = content
 
     def _touched(self, table: Table, low: Key, high: Key) -> list[Key]:
@@ -117,8 +117,8 @@ class Rows:
             return []
         order = self._order.get(table)
         if order is None:
-            order = self._order[table] = sorted(self._changed[table])  # type: ignore[type-var]
-        return order[bisect_left(order, low) : bisect_right(order, high)]  # type: ignore[type-var]
+            order = self._order[table] = sorted(self._changed[table])
+        return order[bisect_left(order, low) : bisect_right(order, high)]
 
     def _stored(self, table: Table, low: Key, high: Key, reverse: bool) -> Iterator[tuple[Key, bytes]]:
         size = _SCANNED_AT_ONCE

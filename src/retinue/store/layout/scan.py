@@ -1,7 +1,7 @@
 """Reading a whole graph: all accounts, then all intervals with their slots in both lists."""
 
 from collections.abc import Iterator
-from itertools import islice
+from itertools import islice, pairwise
 from typing import Any
 
 import numpy as np
@@ -11,7 +11,7 @@ from retinue.store.bulk import Intervals
 from retinue.store.layout.accounts import StoredAccount, decode_account
 from retinue.store.layout.sealing import unseal
 from retinue.store.layout.tables import ACCOUNT, LISTS, Source, Table, first_of
-from retinue.store.load.columns import Entries, Numbers, decode_blocks
+from retinue.store.load.columns import NOTHING, Entries, Numbers, decode_blocks
 
 MAX_DISPLACED = 20_000_000  # entries in memory at once; for more, the graph is read several times
 
@@ -57,7 +57,7 @@ def _decoded(table: Table, rows: list[tuple[Any, bytes]]) -> Entries:
     """Return the entries of rows, of which those of one owner ascend."""
     contents = [unseal(table, key, value) for key, value in rows]
     keys = [key for key, _ in rows]
-    if any(later < earlier for earlier, later in zip(keys, keys[1:], strict=False)):  # owners in no order
+    if any(later < earlier for earlier, later in pairwise(keys)):  # owners in no order
         order = sorted(range(len(keys)), key=lambda index: (first_of(keys[index]), keys[index]))
         keys, contents = [keys[index] for index in order], [contents[index] for index in order]
     return decode_blocks(table, keys, contents)
@@ -67,23 +67,19 @@ class _FollowersSlots:
     """The slots in followers lists that are not the start, of a part of all followers."""
 
     def __init__(self, parts: Iterator[Entries], passes: int, number: int) -> None:
-        columns: list[tuple[Numbers, Numbers, Numbers]] = []
+        columns: list[tuple[Numbers, Numbers, Numbers]] = [(NOTHING, NOTHING, NOTHING)]
         for entries in parts:
             chosen = (entries.positions != entries.starts) & (entries.accounts % passes == number)
             some = entries.where(chosen)
             columns.append(((some.accounts << 32) + some.owners, some.starts, some.positions))
-        pairs, starts, slots = (
-            (np.concatenate(column) for column in zip(*columns, strict=True))
-            if columns
-            else [np.empty(0, np.int64)] * 3
-        )
+        pairs, starts, slots = (np.concatenate(column) for column in zip(*columns, strict=True))
         order = np.lexsort((starts, pairs))
         self._pairs, self._starts, self._slots = pairs[order], starts[order], slots[order]
 
     def intervals(self, entries: Entries) -> Intervals:
         """Return intervals of following lists with their slots in both lists."""
         pairs = (entries.owners << 32) + entries.accounts
-        begins, ends = (np.searchsorted(self._pairs, pairs, side) for side in ("left", "right"))  # type: ignore[call-overload]
+        begins, ends = (np.searchsorted(self._pairs, pairs, side) for side in ("left", "right"))
         slots = entries.starts.copy()
         for step in range(int((ends - begins).max(initial=0))):
             at = np.minimum(begins + step, max(0, len(self._starts) - 1))

@@ -72,8 +72,9 @@ LISTS = {
     Direction.FOLLOWING: _list_tables(10, Direction.FOLLOWING),
     Direction.FOLLOWERS: _list_tables(20, Direction.FOLLOWERS),
 }
-TABLES = (META, ACCOUNT, ACCOUNT_KEY, USERNAME, CLAIM, CHANGE, RELOCATION, TOMBSTONE, FUTURE_EVENT) + tuple(
-    table for tables in LISTS.values() for table in tables
+TABLES = (
+    *(META, ACCOUNT, ACCOUNT_KEY, USERNAME, CLAIM, CHANGE, RELOCATION, TOMBSTONE, FUTURE_EVENT),
+    *(table for tables in LISTS.values() for table in tables),
 )
 
 

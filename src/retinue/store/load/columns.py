@@ -29,7 +29,7 @@ class Entries(NamedTuple):
     ends: Numbers
 
     @property
-    def count(self) -> int:
+    def size(self) -> int:
         """The number of entries."""
         return len(self.owners)
 
@@ -39,8 +39,8 @@ class Entries(NamedTuple):
 
     def merged(self, other: "Entries") -> "Entries":
         """Return both, in order."""
-        if not other.count or not self.count:
-            return self if self.count else other
+        if not other.size or not self.size:
+            return self if self.size else other
         columns = [np.concatenate(pair) for pair in zip(self, other, strict=True)]
         order = np.argsort((columns[0] << 32) + columns[1], kind="stable")  # merges what is in order already
         return Entries(*(column[order] for column in columns))
@@ -124,7 +124,7 @@ def encode_blocks(entries: Entries) -> Iterator[tuple[int, bytes]]:
     ended, of_ended = _pairs(entries.positions, entries.ends, entries.ends != 0)
     low_displaced, high_displaced = of_displaced[starts], of_displaced[ends]
     low_ended, high_ended = of_ended[starts], of_ended[ends]
-    heads = head_of(ends - starts, high_displaced - low_displaced, high_ended - low_ended).astype("<u4").tobytes()  # type: ignore[arg-type, attr-defined]
+    heads = head_of(ends - starts, high_displaced - low_displaced, high_ended - low_ended).astype("<u4").tobytes()  # type: ignore[attr-defined]
     if not displaced and not ended:
         for index, (key, low, high) in enumerate(
             zip(keys.tolist(), (4 * starts).tolist(), (4 * ends).tolist(), strict=True)

@@ -27,7 +27,7 @@ MIN_GROUP = 32  # fewer are stored one by one in less time
 class _Candidate(NamedTuple):
     """A follow that may be ordinary: its place in the group, and what it says."""
 
-    index: int
+    row: int
     follower: int
     followee: int
     second: int
@@ -63,7 +63,8 @@ class GroupChanges:
                 verdicts[index] = refusal
         stored = [(index, record) for index, record in enumerate(records) if index not in verdicts]
         self._changes.create_named((record.follower, record.followee) for _, record in stored)
-        candidates, others = [], []
+        candidates: list[_Candidate] = []
+        others: list[_Candidate] = []
         for index, record in stored:
             received_at, at = min(record.received_at, LAST_SECOND), record.followed_at
             has_time = at is not None and at <= received_at
@@ -71,8 +72,7 @@ class GroupChanges:
             says_more = record.ended_at is not None or _has_other_position(record)
             second = at if has_time and at is not None else received_at
             (others if says_more else candidates).append(_Candidate(index, *pair, second, has_time))
-        for index, verdict in self._place(candidates, others).items():
-            verdicts[index] = verdict
+        verdicts.update(self._place(candidates, others))
         for index, record in enumerate(records):
             if index not in verdicts:
                 verdicts[index] = self._changes.add_follow(record, None)
@@ -89,7 +89,8 @@ class GroupChanges:
             if names.fold(event.follower) != names.fold(event.followee)
         )
         decisions: dict[int, Decision] = {}
-        candidates, others = [], []
+        candidates: list[_Candidate] = []
+        others: list[_Candidate] = []
         for index, event in enumerate(events):
             found = self._changes.accounts_of(event, received_at)
             if not isinstance(found, Pair):
@@ -99,9 +100,9 @@ class GroupChanges:
             (candidates if event.is_follow else others).append(_Candidate(index, *found, at, has_time=True))
         decisions.update(self._place(candidates, others))
         for each in sorted((*candidates, *others)):
-            if each.index not in decisions:
-                moment = Moment(each.second, not events[each.index].is_follow)
-                decisions[each.index] = self._changes.pairs.learn(Pair(each.follower, each.followee), moment)
+            if each.row not in decisions:
+                moment = Moment(each.second, not events[each.row].is_follow)
+                decisions[each.row] = self._changes.pairs.learn(Pair(each.follower, each.followee), moment)
         return [decisions[index] for index in range(len(events))]
 
     def _place(self, candidates: Sequence[_Candidate], others: Iterable[_Candidate]) -> dict[int, Verdict]:

@@ -122,7 +122,7 @@ class Loader:
         histories = np.array(self._keys(tables.histories, owners), np.int64)
         is_known = is_among(pairs, histories)
         is_same = np.zeros(len(pairs), np.bool_)
-        if entries.count:
+        if entries.size:
             ids = (entries.owners << 32) + entries.accounts
             order = np.argsort(ids + 0, kind="stable")
             ids, starts, is_open = ids[order], entries.starts[order], entries.ends[order] == 0
@@ -156,7 +156,7 @@ class Loader:
 
     def _rewrite(self, table: Table, new: Entries, old: Entries, old_keys: Numbers) -> "_Kept":
         """Write the lists that have new entries; return what the table has now of all owners of `old` and `new`."""
-        if not new.count:
+        if not new.size:
             return _Kept(old, old_keys)
         owners, _ = owners_of(new.owners)
         is_touched = is_among(old.owners, owners)

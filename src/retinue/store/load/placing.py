@@ -1,8 +1,8 @@
 """Slots for many follows at once, pure: the arithmetic that `slots.py` does one by one.
 
 Count the free slots of a list from 1. A wanted slot that is free has a number; an occupied one has that of the nearest
-free one before it. From newest to oldest each follow gets its own number, or the one below the last one given, whichever
-is lower; so all of them come from one running minimum.
+free one before it. From newest to oldest each follow gets its own number, or the one below the last one given,
+whichever is lower; so all of them come from one running minimum.
 """
 
 import numpy as np
@@ -14,15 +14,14 @@ _SHIFT = 33  # seconds have 32 bits, and one more keeps lists apart
 
 
 def keyed(lists: Numbers, seconds: Numbers) -> Numbers:
-    """One number for a list (counted from 0) and a second, in the order of both."""
+    """Return one number for a list (counted from 0) and a second, in the order of both."""
     return (lists << _SHIFT) + seconds
 
 
 def place(lists: Numbers, seconds: Numbers, taken: Numbers) -> Numbers:
-    """The seconds that follows get, given the lists they are in and the seconds they want, both ascending.
+    """Return the slots of follows, given the lists they are in and the seconds they begin at, both ascending.
 
-    `taken` are the seconds that are occupied already, ascending and keyed. A result below 1 means that a list has no
-    earlier second left.
+    `taken` are the occupied slots, ascending and keyed. A result below 1 means that a list has no earlier slot left.
     """
     if not len(lists):
         return seconds
@@ -43,7 +42,7 @@ def place(lists: Numbers, seconds: Numbers, taken: Numbers) -> Numbers:
 
 
 def runs(lists: Numbers, slots: Numbers, minimum: int) -> tuple[Numbers, Numbers, Numbers]:
-    """Return the runs of at least `minimum` slots in lists whose occupied slots these are: list, first and last slot."""
+    """Return list, first and last slot of the runs of at least `minimum` slots, given all occupied ones."""
     if not len(lists):
         return lists, slots, slots
     keys = keyed(lists, slots)

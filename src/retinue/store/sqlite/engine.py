@@ -67,7 +67,7 @@ class SqliteSource:
     ) -> list[tuple[Key, bytes]]:
         """Return the rows from one key to another."""
         statements = _STATEMENTS[table]
-        return self._execute(statements.down if reverse else statements.up, (low, high, limit)).fetchall()  # type: ignore[return-value]
+        return self._execute(statements.down if reverse else statements.up, (low, high, limit)).fetchall()
 
     def rows_of(self, table: Table, owners: Sequence[int]) -> list[tuple[int, bytes]]:
         """Return the rows of ascending first numbers: by one scan if most numbers of the range are among them."""
@@ -77,7 +77,7 @@ class SqliteSource:
             among = set(owners)
             rows = self.scan(table, pair_key(owners[0], 0), pair_key(owners[-1], LAST_SECOND))
             return [row for row in rows if first_of(row[0]) in among]  # type: ignore[arg-type, misc]
-        return self._execute(_STATEMENTS[table].of_owners, (encode(owners).decode(),)).fetchall()  # type: ignore[return-value]
+        return self._execute(_STATEMENTS[table].of_owners, (encode(owners).decode(),)).fetchall()
 
     def has_rows(self, table: Table) -> bool:
         """Return whether a table has a row."""
@@ -87,7 +87,7 @@ class SqliteSource:
         """Yield every row of a table."""
         cursor = self._connection.cursor()
         cursor.row_trace = None
-        return cursor.execute(f"SELECT key, value FROM {table.name} ORDER BY key")  # type: ignore[return-value]
+        return cursor.execute(f"SELECT key, value FROM {table.name} ORDER BY key")
 
 
 class SqliteEngine(SqliteSource):

@@ -58,7 +58,7 @@ class _Read(NamedTuple):
     last: int | None  # None: not known yet
     content: bytes
     numbers: memoryview
-    count: int
+    size: int
 
 
 class SqliteFastGraph:
@@ -132,10 +132,10 @@ class SqliteFastGraph:
             if self._blocks.is_wanted(number, block.start):
                 last = self._last_of(request.account_id, bound, lists) if block.last is None else block.last
                 self._add_to_cache(number, block, last)
-            end = bisect_right(block.numbers, bound, 1, block.count + 1)
+            end = bisect_right(block.numbers, bound, 1, block.size + 1)
             first = max(1, end - wanted)
             if first < end:
-                parts.append(ids_of(block.numbers, block.count + first, block.count + end))
+                parts.append(ids_of(block.numbers, block.size + first, block.size + end))
                 wanted -= end - first
                 kept = first if wanted else first + 1
                 bottoms += [block.numbers[kept]] if kept < end else []
@@ -171,7 +171,7 @@ class SqliteFastGraph:
 
     def _add_to_cache(self, number: int, block: _Read, last: int) -> None:
         def texts() -> list[bytes] | None:
-            ids = ids_of(block.numbers, 1 + block.count, 1 + 2 * block.count)
+            ids = ids_of(block.numbers, 1 + block.size, 1 + 2 * block.size)
             found = _now(self._rows.texts(ids))
             return None if found is None else list(found[::-1])
 
