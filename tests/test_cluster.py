@@ -26,7 +26,7 @@ from retinue.store.writer import GROUP, EngineGraphWriter
 from running import Server, Session, fresh_token, retinue, running_server
 from support.backends import Keyspace, Lent, backoff_on, writer_on
 from support.cassandra_node import TOMBSTONE_LIMIT
-from support.clusters import NOW, ClusterStore, run
+from support.clusters import NOW, ClusterStore, Stop, run
 from support.frozen_clock import FrozenClock
 from support.served import metrics
 from support.waiting import waiting_for
@@ -204,7 +204,6 @@ def test_a_commit_is_refused_to_a_former_holder(cluster_store: ClusterStore) -> 
 def test_a_long_group_keeps_the_lease(cluster_store: ClusterStore, monkeypatch: pytest.MonkeyPatch) -> None:
     """The lease is renewed between the pieces while a group is written."""
     monkeypatch.setattr(session, "BATCH_PARTITIONS", 1)
-    monkeypatch.setattr("retinue.store.cassandra.retry.BATCHES_AT_ONCE", 1)
     ticks = count()
     renewed = []
     whole = type(cluster_store.session).compare_and_set
@@ -222,6 +221,14 @@ def test_a_long_group_keeps_the_lease(cluster_store: ClusterStore, monkeypatch: 
     assert sum(renewed) > 30  # of two seconds each: more than one lease would have lasted
     assert names(range(29, -1, -1)) == cluster_store.walked("a", 7)
     assert [] == cluster_store.backend.problems()
+
+
+def test_a_group_may_take_longer_than_the_lease(cluster_store: ClusterStore) -> None:
+    """If nobody else has written meanwhile, the lease is taken again."""
+    for number in range(1, 6):
+        cluster_store.writer = cluster_store.writer_with(Stop(number, cluster_store.expire_lease))
+        assert [Verdict.ACCEPTED] == cluster_store.follow(("a", f"f{number}", 100))
+    assert len(cluster_store.walked("a", 10)) == 5
 
 
 def test_maintenance_without_work_writes_nothing(cluster_store: ClusterStore) -> None:

@@ -3,16 +3,9 @@
 The node of the tests refuses to read past fewer tombstones (`services/cassandra_node.py`) than lists here have entries.
 """
 
-from typing import Any
-
-import pytest
-
 from retinue.model import ErasureEvent, FollowEvent
-from retinue.store.cassandra.lease import LEASE_SECONDS
-from retinue.store.cassandra.table_scan import scan
-from retinue.store.cassandra.writer import CassandraGraphWriter
 from retinue.store.contract import Verdict
-from support.backends import backoff_on
+from support.backends import writer_on
 from support.cassandra_node import TOMBSTONE_LIMIT
 from support.clusters import NOW, ClusterStore, run
 
@@ -22,8 +15,8 @@ PARTS = [range(first, first + GROUP) for first in range(0, MANY, GROUP)]
 
 
 def forgetful(cluster_store: ClusterStore) -> None:
-    """Give a store a writer that remembers nothing."""
-    cluster_store.writer = CassandraGraphWriter(cluster_store.session, backoff_on(cluster_store.clock))
+    """Give a store a writer with an empty cache."""
+    cluster_store.writer = writer_on(cluster_store.session, cluster_store.clock)
 
 
 def test_a_hub_may_gain_a_follower_each_second(cluster_store: ClusterStore) -> None:
@@ -45,10 +38,11 @@ def test_a_hub_can_be_erased(cluster_store: ClusterStore) -> None:
 
     forgetful(cluster_store)
     run(cluster_store.writer.apply([ErasureEvent("hub", NOW)], NOW))
-    while run(cluster_store.writer.run_maintenance()):
+    while run(cluster_store.writer.tidy()):
         pass
     assert cluster_store.backend.problems() == []
-    assert [] == list(scan(cluster_store.session, "follower", "pair", "follower"))
+    stored = cluster_store.stored()
+    assert all(not rows for name, rows in stored.items() if name.startswith("follow"))
 
 
 def test_an_account_with_many_follows_of_few_others_can_be_erased(cluster_store: ClusterStore) -> None:
@@ -60,29 +54,6 @@ def test_an_account_with_many_follows_of_few_others_can_be_erased(cluster_store:
 
     forgetful(cluster_store)
     run(cluster_store.writer.apply([ErasureEvent("bot", NOW)], NOW))
-    while run(cluster_store.writer.run_maintenance()):
+    while run(cluster_store.writer.tidy()):
         pass
     assert cluster_store.backend.problems() == []
-
-
-def test_a_group_that_takes_long_to_compute_keeps_the_lease(
-    cluster_store: ClusterStore, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Each item of it may take a second: the lease is renewed in between, not only when it is written."""
-    renewed = 0
-    whole = type(cluster_store.session).compare_and_set
-    add = cluster_store.writer._work.changes.add_follow
-
-    def counted(one: Any, query: str, values: Any = ()) -> tuple[bool, Any]:
-        nonlocal renewed
-        renewed += query.startswith("UPDATE lease")
-        return whole(one, query, values)
-
-    def slow(*given: Any) -> Verdict:
-        cluster_store.clock.advance(1)
-        return add(*given)
-
-    monkeypatch.setattr(type(cluster_store.session), "compare_and_set", counted)
-    monkeypatch.setattr(cluster_store.writer._work.changes, "add_follow", slow)
-    assert {Verdict.ACCEPTED} == set(cluster_store.follow(*((f"u{n}", "hub", 100_000 + n) for n in range(30))))
-    assert renewed > 30 // LEASE_SECONDS

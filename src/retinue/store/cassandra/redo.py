@@ -8,8 +8,9 @@ from collections.abc import Iterable, Iterator
 from itertools import groupby
 from typing import Any
 
-from msgspec import Struct, msgpack
+from msgspec import MsgspecError, Struct, msgpack
 
+from retinue.errors import StoreUnavailable
 from retinue.store.cassandra.lease import Commits
 from retinue.store.cassandra.retry import RetryingSession
 from retinue.store.cassandra.session import Statement
@@ -79,7 +80,10 @@ class RedoLog:
     def load(self, commits: Commits) -> list[Write]:
         """Return the statements of the last committed group."""
         pieces: dict[int, bytes] = dict(self._session.rows(_LOAD, (commits.writer, commits.attempt)))
-        return [write for number in range(commits.pieces or 0) for write in _decode(pieces[number])]
+        try:
+            return [write for number in range(commits.pieces or 0) for write in _decode(pieces[number])]
+        except (KeyError, MsgspecError) as error:
+            raise StoreUnavailable(f"the redo log of group {commits.committed} is not whole; it is damaged") from error
 
     def run(self, writes: Iterable[Write], group: int) -> None:
         """Run the statements of a group, phase by phase."""

@@ -16,6 +16,9 @@ PATIENCE_SECONDS = 20.0
 FIRST_DELAY_SECONDS = 0.05
 MAX_DELAY_SECONDS = 2.0
 
+# Written together, and repeated together if one fails.
+_REPEATED_BATCHES = 8 * BATCHES_AT_ONCE
+
 _Result = TypeVar("_Result")
 
 
@@ -70,7 +73,7 @@ class RetryingSession:
     def write_all(self, statements: Iterable[Statement]) -> None:
         """Run many writes, in no order; all are stored by a quorum when this returns."""
         waiting = batched(statements)
-        while piece := list(islice(waiting, BATCHES_AT_ONCE)):
+        while piece := list(islice(waiting, _REPEATED_BATCHES)):
             self._backoff.repeat(lambda piece=piece: self._session.write_batches(piece, self._before_each))  # type: ignore[misc]
 
     def close(self) -> None:

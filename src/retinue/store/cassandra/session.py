@@ -8,9 +8,10 @@ may pass is a `TransientFailure`; `retry.py` repeats what failed so.
 import asyncio
 import re
 import ssl
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from itertools import groupby, islice
+from itertools import groupby
 from pathlib import Path
 from threading import Lock
 from typing import Any, NamedTuple, TypeVar
@@ -155,7 +156,7 @@ class Session:
     ) -> None:
         """Run batches of writes, in no order; all are stored by a quorum when this returns.
 
-        They go out in pieces, each of which takes a write's time at most; `before_each` may stop them.
+        `before_each` runs before each batch is sent, and may raise an error to stop them.
         """
         self._run_all(map(self._batch, batches), "bulk", BATCHES_AT_ONCE, before_each)
 
@@ -194,23 +195,33 @@ class Session:
         return statement.bind(values)
 
     def _run_all(
-        self, waiting: Iterator[Any], profile: str, at_once: int, before_each: Callable[[], object] = lambda: None
+        self, waiting: Iterable[Any], profile: str, at_once: int, before_each: Callable[[], object] = lambda: None
     ) -> list[Any]:
-        """Send piece after piece. All are waited for, also where one fails: none may come in later."""
+        """Send one after the other. All are waited for, also if one fails: none may arrive later."""
         results: list[Any] = []
+        failures: list[Exception] = []
+        pending: deque[Any] = deque()
+
+        def settle_until(count: int) -> None:
+            while len(pending) > count:
+                try:
+                    results.append(pending.popleft().result())
+                except Exception as error:  # noqa: BLE001 - raised below, when all have ended
+                    failures.append(error)
+
         with _translated():
-            while some := list(islice(waiting, at_once)):
-                before_each()
-                futures = [self._session.execute_async(each, execution_profile=profile) for each in some]
-                failures: list[Exception] = []
-                for future in futures:
-                    try:
-                        results.append(future.result())
-                    except Exception as error:  # noqa: BLE001 -- raised below, when all have ended
-                        failures.append(error)
-                if failures:
-                    lasting = (error for error in failures if not isinstance(error, _TRANSIENT))
-                    raise next(lasting, failures[0])
+            try:
+                for each in waiting:
+                    before_each()
+                    pending.append(self._session.execute_async(each, execution_profile=profile))
+                    settle_until(at_once - 1)
+                    if failures:
+                        break
+            finally:
+                settle_until(0)
+            if failures:
+                lasting = (error for error in failures if not isinstance(error, _TRANSIENT))
+                raise next(lasting, failures[0])
         return results
 
     def _batch(self, statements: list[Statement]) -> Any:
