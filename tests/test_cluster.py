@@ -236,7 +236,7 @@ def test_maintenance_without_work_writes_nothing(cluster_store: ClusterStore) ->
     cluster_store.follow(("a", "b", 100))
     coordinator = writer_on(cluster_store.session, cluster_store.clock)
     before = cluster_store.session.counts["writes"]
-    assert not run(coordinator.tidy())
+    assert not run(coordinator.run_maintenance())
     assert before == cluster_store.session.counts["writes"]
 
 

@@ -51,7 +51,7 @@ def small_blocks(monkeypatch: pytest.MonkeyPatch, small_parts: None) -> Iterator
 def work(writer: EngineGraphWriter, events: list[Event]) -> None:
     """Apply events, and do what they leave to be done."""
     run(writer.apply(events, NOW + 1))
-    while run(writer.tidy()):
+    while run(writer.run_maintenance()):
         pass
 
 

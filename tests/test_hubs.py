@@ -38,7 +38,7 @@ def test_a_hub_can_be_erased(cluster_store: ClusterStore) -> None:
 
     forgetful(cluster_store)
     run(cluster_store.writer.apply([ErasureEvent("hub", NOW)], NOW))
-    while run(cluster_store.writer.tidy()):
+    while run(cluster_store.writer.run_maintenance()):
         pass
     assert cluster_store.backend.problems() == []
     stored = cluster_store.stored()
@@ -54,6 +54,6 @@ def test_an_account_with_many_follows_of_few_others_can_be_erased(cluster_store:
 
     forgetful(cluster_store)
     run(cluster_store.writer.apply([ErasureEvent("bot", NOW)], NOW))
-    while run(cluster_store.writer.tidy()):
+    while run(cluster_store.writer.run_maintenance()):
         pass
     assert cluster_store.backend.problems() == []

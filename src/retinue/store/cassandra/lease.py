@@ -4,6 +4,7 @@ The row of the lease has the number of the last committed group too. So a commit
 its lease, whatever its clock says.
 """
 
+from collections.abc import Callable
 from contextlib import suppress
 from typing import NamedTuple
 
@@ -82,29 +83,12 @@ class Lease:
     def commit(self, group: int, attempt: int, pieces: int) -> None:
         """Commit a group whose redo log is stored. Raises `StoreUnavailable` if another writer has the lease."""
         values = (group, self._holder, attempt, pieces, self._holder, group - 1)
-
-        def run() -> bool:
-            self.keep()
-            if self._session.compare_and_set(_COMMIT, values)[0]:
-                return True
-            now = self._commits()  # an earlier attempt may have been applied although it timed out
-            if (now.committed, now.writer, now.attempt) == (group, self._holder, attempt):
-                return True
-            # If the lease has ended, and nothing was committed since, it can be taken again.
-            return self._try_to_take() and self._session.compare_and_set(_COMMIT, values)[0]
-
-        if not self._backoff.repeat(run, LEASE_SECONDS):
-            raise _lost()
+        done = (group, self._holder, attempt)
+        self._change(_COMMIT, values, lambda now: (now.committed, now.writer, now.attempt) == done)
 
     def applied(self, group: int) -> None:
         """Note that all rows of the last group were written."""
-
-        def run() -> bool:
-            self.keep()
-            return self._session.compare_and_set(_APPLIED, (group, self._holder, group))[0]
-
-        if not self._backoff.repeat(run, LEASE_SECONDS):
-            raise _lost()
+        self._change(_APPLIED, (group, self._holder, group), lambda now: now.applied == group)
 
     def give_back(self, applied: int) -> bool:
         """Let others write, and note the last group whose rows were all written; return whether that was done.
@@ -115,6 +99,20 @@ class Lease:
         with suppress(StoreUnavailable):
             return self._backoff.repeat(lambda: self._session.compare_and_set(_GIVE_BACK, values)[0], GIVE_BACK_SECONDS)
         return False
+
+    def _change(self, query: str, values: tuple[object, ...], is_done: Callable[[Commits], bool]) -> None:
+        """Run a lightweight transaction for the holder; take the lease again if it has ended and nobody has it."""
+
+        def run() -> bool:
+            self.keep()
+            if self._session.compare_and_set(query, values)[0]:
+                return True
+            if is_done(self._commits()):  # by an earlier attempt that timed out
+                return True
+            return self._try_to_take() and self._session.compare_and_set(query, values)[0]
+
+        if not self._backoff.repeat(run, LEASE_SECONDS):
+            raise _lost()
 
     def _try_to_take(self) -> bool:
         started = self._backoff.elapsed()
