@@ -22,7 +22,7 @@ from retinue.store.layout import blocks, entries
 from retinue.store.layout.tables import LISTS, Changes, pair_key
 from retinue.store.load import columns
 from retinue.store.open import open_store
-from retinue.store.writer import GROUP, EngineGraphWriter
+from retinue.store.writer import ACCOUNTS_AT_ONCE, EngineGraphWriter
 from running import Server, Session, fresh_token, retinue, running_server
 from support.backends import Keyspace, Lent, backoff_on, writer_on
 from support.cassandra_node import TOMBSTONE_LIMIT
@@ -203,7 +203,7 @@ def test_a_commit_is_refused_to_a_former_holder(cluster_store: ClusterStore) -> 
 
 def test_a_long_group_keeps_the_lease(cluster_store: ClusterStore, monkeypatch: pytest.MonkeyPatch) -> None:
     """The lease is renewed between the pieces while a group is written."""
-    monkeypatch.setattr(session, "BATCH_PARTITIONS", 1)
+    monkeypatch.setattr("retinue.store.cassandra.statements.BATCH_PARTITIONS", 1)
     ticks = count()
     renewed = []
     whole = type(cluster_store.session).compare_and_set
@@ -352,8 +352,8 @@ def test_a_keyspace_may_have_the_name_of_a_keyword(cassandra_keyspace: str) -> N
 def test_groups_may_be_larger_than_a_row(cluster_store: ClusterStore) -> None:
     """Accounts with as much text as they may have, as many as are written at once: 36 MB, where a row takes 16 MiB."""
     bio = "x" * 9_000
-    accounts = [AccountRecord(f"u{n}", bio_description=bio) for n in range(GROUP)]
+    accounts = [AccountRecord(f"u{n}", bio_description=bio) for n in range(ACCOUNTS_AT_ONCE)]
 
     assert {Verdict.ACCEPTED} == set(run(cluster_store.writer.add_accounts(accounts, NOW)))
-    assert [(GROUP,)] == cluster_store.session.rows("SELECT count(*) FROM account")
+    assert [(ACCOUNTS_AT_ONCE,)] == cluster_store.session.rows("SELECT count(*) FROM account")
     assert [] == cluster_store.session.rows("SELECT * FROM redo")

@@ -16,7 +16,8 @@ from retinue.errors import StoreUnavailable
 from retinue.model import Pool, Quota, QuotaKey, RateLimit, Usage
 from retinue.store.cassandra import location
 from retinue.store.cassandra.quota_counters import CassandraQuotaCounters
-from retinue.store.cassandra.session import Row, Session
+from retinue.store.cassandra.session import Session
+from retinue.store.cassandra.statements import Row
 from retinue.store.file_quota_counters import FileQuotaCounters
 from retinue.store.quota_counters import DAY_SECONDS
 from support.thorough import examples

@@ -12,8 +12,9 @@ from retinue.model import Direction, FollowEvent, FollowRecord, PageRequest, Row
 from retinue.store.cassandra import parts
 from retinue.store.cassandra.graph import CassandraGraph
 from retinue.store.cassandra.parts import PartDirectory
-from retinue.store.cassandra.session import Session, Statement
+from retinue.store.cassandra.session import Session
 from retinue.store.cassandra.source import CassandraSource
+from retinue.store.cassandra.statements import Statement
 from retinue.store.contract import Decision, Verdict
 from retinue.store.layout.tables import TABLES
 from retinue.store.writer import EngineGraphWriter

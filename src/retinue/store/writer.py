@@ -17,7 +17,7 @@ from retinue.store.rules.changes import GraphChanges
 
 # The promise is 200 ms; the rest is room for the commit itself and for a slow disk.
 UNIT_SECONDS = 0.12
-GROUP = 4_000  # follows in one unit
+ACCOUNTS_AT_ONCE = 4_000  # in one unit; of follows and events the engine says how many
 
 _Item = TypeVar("_Item")
 _Result = TypeVar("_Result")
@@ -27,6 +27,7 @@ class WritableEngine(Engine, Protocol):
     """An engine with the operations of a whole store."""
 
     has_bulk: bool  # whether it has `write`
+    group_size: int  # the number of follows or events of one unit of work
 
     def compact(self) -> None:
         """Remove every byte that is not stored any more."""
@@ -53,7 +54,7 @@ class EngineGraphWriter:
 
     async def add_accounts(self, records: Sequence[AccountRecord], now: int) -> list[Verdict]:
         """Create or change accounts; return a verdict for each record."""
-        return self._in_groups(records, lambda group: self._groups.add_accounts(group, now))
+        return self._in_groups(records, lambda group: self._groups.add_accounts(group, now), size=ACCOUNTS_AT_ONCE)
 
     async def add_follows(self, records: Sequence[FollowRecord], seen_at: int | None = None) -> list[Verdict]:
         """Store follows in the given order; return a verdict for each."""
@@ -186,11 +187,12 @@ class EngineGraphWriter:
         store: Callable[[Sequence[_Item]], Sequence[_Result]],
         *,
         is_durable: bool = False,
+        size: int = 0,
     ) -> list[_Result]:
         results: list[_Result] = []
         while len(results) < len(items):
             with self._unit(is_durable=is_durable):
-                results += store(items[len(results) : len(results) + GROUP])
+                results += store(items[len(results) : len(results) + (size or self._engine.group_size)])
                 self._commit()
         return results
 

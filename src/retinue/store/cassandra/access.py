@@ -12,7 +12,8 @@ from msgspec import structs
 
 from retinue.errors import StoreError, StoreUnavailable
 from retinue.model import ClientChange, RegisteredClient, Secrets, TokenGrant
-from retinue.store.cassandra.session import Session, Statement
+from retinue.store.cassandra.session import Session
+from retinue.store.cassandra.statements import Statement
 from retinue.store.client_rows import (
     CLIENT_COLUMNS,
     GRANT_COLUMNS,
@@ -71,11 +72,11 @@ class CassandraAccess:
         self._forgotten = 0  # up to this second, by this process
 
     async def add_client(self, client: RegisteredClient, secret: bytes) -> RegisteredClient:
-        """Store a new client with its secret's digest; the client with its number. Raises `StoreError`."""
+        """Store a new client with its secret's digest; return it with its number. Raises `StoreError`."""
         return await asyncio.to_thread(self._add, client, secret)
 
     async def find_client(self, key: str) -> tuple[RegisteredClient, Secrets] | None:
-        """A client and the digests of its secrets."""
+        """Return a client and the digests of its secrets."""
         for (number,) in await self._session.fetch(_NUMBER, (key,)):
             for row in await self._session.fetch(f"{_CLIENT} WHERE id = ?", (number,)):
                 client = client_of(row)
@@ -83,12 +84,12 @@ class CassandraAccess:
         return None
 
     async def clients(self) -> list[RegisteredClient]:
-        """All clients, oldest first."""
+        """Return all clients, oldest first."""
         rows = await asyncio.to_thread(self._session.rows, _CLIENT)
         return [client_of(row) for row in sorted(rows)]
 
     async def change_client(self, key: str, change: ClientChange) -> bool:
-        """Change what is named."""
+        """Change some fields of a client."""
         columns = columns_of(change)
         if not columns:
             return await self.find_client(key) is not None
@@ -98,21 +99,21 @@ class CassandraAccess:
         )
 
     async def rotate_secret(self, key: str, secret: bytes, former_until: int) -> bool:
-        """Give a client another secret; the one it had is good up to a second."""
+        """Give a client another secret; the former one is valid up to a second."""
         while (found := await self.find_client(key)) is not None:
             number, former = found[0].id, found[1].current
-            if former == secret:  # an earlier try of ours was applied, though nobody said so
+            if former == secret:  # an earlier attempt was applied although it timed out
                 return True
             if await self._set(_ROTATE, former, former_until, secret, number, key, former):
                 return True
         return False
 
     async def suspend_client(self, key: str, at: int | None) -> bool:
-        """Suspend a client, or (None) let it in again."""
+        """Suspend a client, or resume it (None)."""
         return await self._update("UPDATE client SET suspended_at = ? WHERE id = ? IF key = ?", at, key=key)
 
     async def revoke_client(self, key: str, at: int) -> bool:
-        """End a client and with it its tokens. It stays ended since the first time."""
+        """Revoke a client and its tokens. The first revocation counts."""
         return await self._update(_REVOKE, at, key=key) or await self.find_client(key) is not None
 
     async def add_token(self, digest: bytes, client_id: int, expires_at: int) -> None:
@@ -130,14 +131,14 @@ class CassandraAccess:
         return False
 
     async def find_grant(self, digest: bytes) -> TokenGrant | None:
-        """What a stored token allows."""
+        """Return what a stored token allows."""
         for number, expires_at in await self._session.fetch(_TOKEN, (digest,)):
             for suspended_at, revoked_at, *row in await self._session.fetch(_GRANT, (number,)):
                 return grant_of(expires_at, row) if suspended_at is None and revoked_at is None else None
         return None
 
     async def forget_tokens(self, expired_at: int) -> int:
-        """Remove tokens that expired at or before a second, within a day: after that they are gone by themselves."""
+        """Remove tokens that expired by a second. After a day, nodes remove them by themselves."""
         return await asyncio.to_thread(self._forget, expired_at)
 
     async def audit_checkpoint(self) -> Checkpoint:
@@ -155,7 +156,7 @@ class CassandraAccess:
             raise StoreUnavailable(f"the audit log of {self._node} has another secret")
 
     def statements_sent(self) -> int:
-        """How many statements it has sent to the cluster."""
+        """Return the number of statements sent to the cluster."""
         return self._session.statements_sent()
 
     def close(self) -> None:
@@ -168,20 +169,20 @@ class CassandraAccess:
         await asyncio.to_thread(self._session.write_all, statements)
 
     async def _set(self, query: str, *values: Any) -> bool:
-        """Run a lightweight transaction; whether it was applied."""
+        """Run a lightweight transaction; return whether it was applied."""
         applied, _ = await asyncio.to_thread(self._session.compare_and_set, query, values)
         return applied
 
     async def _update(self, query: str, *values: Any, key: str) -> bool:
-        """Change the client with a key by a statement that ends with its number and its key; whether it was applied."""
+        """Change the client with a key by a statement that ends with number and key; return whether it was applied."""
         for (number,) in await self._session.fetch(_NUMBER, (key,)):
             return await self._set(query, *values, number, key)
         return False
 
     def _add(self, client: RegisteredClient, secret: bytes) -> RegisteredClient:
-        """Take the first number behind all others that nobody else takes at the same time.
+        """Take the first number after all others that no other process takes at the same time.
 
-        The key comes first: whoever ends in between leaves nothing that could be seen.
+        The key is written first: a process that ends in between leaves nothing visible.
         """
         if self._session.rows(_NUMBER, (client.key,)):
             raise StoreError(f"client {client.key}: there is one with this key")
@@ -191,11 +192,11 @@ class CassandraAccess:
             number += 1
             self._session.write(_NAME, (client.key, number))
             is_added, found = self._session.compare_and_set(_ADD, (number, *values_of(client), secret))
-            is_added = is_added or client.key in found  # by an earlier try of ours, though nobody said so
+            is_added = is_added or client.key in found  # by an earlier attempt that timed out
         return structs.replace(client, id=number)
 
     def _forget(self, expired_at: int) -> int:
-        """Go through the hours since the last time."""
+        """Remove the tokens of the hours since the last time."""
         after, count = max(self._forgotten, expired_at - DAY_SECONDS), 0
         for hour in range(after // _HOUR_SECONDS, expired_at // _HOUR_SECONDS + 1):
             ended = self._session.rows(_ENDED, (hour, after, expired_at))

@@ -18,8 +18,9 @@ from retinue.store.cassandra.places import LAST_SLOT, NEWEST, PLACES, PLAIN, is_
 from retinue.store.cassandra.redo import DROP, ERASE, PUT, SET, RedoLog, Write
 from retinue.store.cassandra.retry import Backoff, RetryingSession
 from retinue.store.cassandra.row_cache import RowCache
-from retinue.store.cassandra.session import Session, Statement
+from retinue.store.cassandra.session import Session
 from retinue.store.cassandra.source import CassandraSource
+from retinue.store.cassandra.statements import Statement
 from retinue.store.layout.tables import (
     ACCOUNT,
     CHANGE,
@@ -54,6 +55,7 @@ class CassandraEngine:
     """The `WritableEngine` of one keyspace. `name` is this writer's alone; `chance` returns a number from 0 to 1."""
 
     has_bulk = False
+    group_size = 20_000  # the larger, the fewer writes of each list
 
     def __init__(self, session: Session, name: str, backoff: Backoff, chance: Callable[[], float]) -> None:
         self._lease = Lease(session, name, backoff)
@@ -72,6 +74,8 @@ class CassandraEngine:
 
     def get(self, table: Table, keys: Sequence[Key]) -> list[bytes | None]:
         """Return the values of keys."""
+        if len(keys) == 1 and keys[0] in (cached := self._cache.rows[table]):
+            return [cached[keys[0]]]
         missing = self._cache.missing(table, keys)
         if missing:
             self._cache.learn(table, dict(zip(missing, self._source.get(table, missing), strict=True)))

@@ -14,7 +14,8 @@ from retinue.errors import StoreUnavailable
 from retinue.model import Account, PageRequest, PageRows, Profile, Shown_co
 from retinue.store.cassandra.lease import STATE
 from retinue.store.cassandra.places import LAST_SLOT, NEWEST, PLACES, PLAIN, key_of, slot_of
-from retinue.store.cassandra.session import Row, Session, chunks
+from retinue.store.cassandra.session import Session
+from retinue.store.cassandra.statements import Row, chunks
 from retinue.store.layout.reader import LayoutReader
 from retinue.store.layout.tables import Key, Table
 

@@ -1,4 +1,4 @@
-"""Where a cluster is and how it is talked to: what stands in `--store cassandra://...`. Pure.
+"""The location of a store in a cluster, from `--store cassandra://...`. Pure.
 
 cassandra://user:password@host:port,host,host/keyspace?consistency=LOCAL_QUORUM&datacenter=dc1&tls_ca=ca.pem
 """
@@ -18,7 +18,7 @@ _MAX_KEYSPACE = 48
 
 
 class Location(Struct, frozen=True):
-    """A keyspace of a cluster. `user` empty: nobody is asked who we are. `tls_ca` empty: no TLS."""
+    """A keyspace of a cluster. Without `user` there is no authentication, without `tls_ca` no TLS."""
 
     hosts: tuple[str, ...]
     port: int
@@ -32,17 +32,17 @@ class Location(Struct, frozen=True):
     tls_key: str = ""
 
     def __str__(self) -> str:
-        """The location as it may be shown: without the password."""
+        """Return the location without the password."""
         return f"{SCHEME}://{','.join(self.hosts)}:{self.port}/{self.keyspace}"
 
 
 def is_location(store: str) -> bool:
-    """Whether a `--store` value names a cluster."""
+    """Return whether a `--store` value names a cluster."""
     return store.startswith(f"{SCHEME}://")
 
 
 def parse(store: str) -> Location:
-    """The location in a `--store` value. Raises `InputError`, which never repeats the password."""
+    """Return the location in a `--store` value. Raises `InputError`, which never repeats the password."""
     parts = urlsplit(store)
     account, _, hosts = parts.netloc.rpartition("@")
     user, _, password = account.partition(":")

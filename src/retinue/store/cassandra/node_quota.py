@@ -43,9 +43,9 @@ class NodeQuota(Struct, frozen=True):
         return all(most is None or before + more <= most for before, more, most in columns)
 
     def stretched(self, used: Usage, asked: Amounts) -> Amounts:
-        """What it should have as its own, having used so much, to give out so much more.
+        """Return what its grant should be, given its usage, so that it can grant what is asked.
 
-        At least what is used already: that may have been while there was no limit. No more, where it does not fit.
+        At least the usage, which may be from before there was a limit. Not more, if what is asked does not fit.
         """
         if not self.fits(used, asked):
             asked = NOTHING
@@ -54,7 +54,7 @@ class NodeQuota(Struct, frozen=True):
         return calls, rows, others
 
     def shown(self, left: QuotaStatus, pool: Pool, spare: Amounts = NOTHING) -> QuotaStatus:
-        """What is left of the quota, by what is left of the ceiling, or of what lies below it by so much."""
+        """Return the status of the quota, given that of the ceiling, or of what is `spare` below it."""
         is_list = pool is Pool.LISTS
         calls, rows = (spare[0], spare[1]) if is_list else (spare[2], 0)
         return QuotaStatus(
@@ -82,24 +82,24 @@ def node_quota_of(quota_key: QuotaKey, day: int, quota: Quota, granted: Mapping[
 
 
 def is_limited(quota: Quota, pool: Pool) -> bool:
-    """Whether calls of a pool have a limit for the day."""
+    """Return whether calls of a pool have a limit for the day."""
     if pool is Pool.LISTS:
         return quota.list_calls is not None or quota.list_rows is not None
     return quota.other_calls is not None
 
 
 def asked_of(pool: Pool, rows: int) -> Amounts:
-    """What one answer takes."""
+    """Return what one response takes."""
     return (1, rows, 0) if pool is Pool.LISTS else (0, 0, 1)
 
 
 def amounts_of(used: Usage) -> Amounts:
-    """What is used."""
+    """Return the used amounts."""
     return used.list_calls, used.list_rows, used.other_calls
 
 
 def total(many: Iterable[Amounts]) -> Amounts:
-    """All together."""
+    """Return the sum of amounts."""
     calls, rows, others = map(sum, zip(NOTHING, *many, strict=True))
     return calls, rows, others
 

@@ -15,7 +15,7 @@ from msgspec import msgpack
 
 from retinue.store.cassandra.places import LAST_SLOT, NEWEST, PLACES
 from retinue.store.cassandra.redo import DIVIDE, ERASE, POINT, PUT, Write
-from retinue.store.cassandra.session import chunks
+from retinue.store.cassandra.statements import chunks
 from retinue.store.layout.tables import TABLES, Table
 
 MAX_ROWS = 4_096  # of one kind in one part

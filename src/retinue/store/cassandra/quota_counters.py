@@ -19,7 +19,8 @@ from retinue.store.cassandra.node_quota import (
     node_quota_of,
     total,
 )
-from retinue.store.cassandra.session import Row, Session
+from retinue.store.cassandra.session import Session
+from retinue.store.cassandra.statements import Row
 from retinue.store.file_quota_counters import FileQuotaCounters
 from retinue.store.quota_counters import Counted, QuotaStatus
 
@@ -30,8 +31,8 @@ _GRANT = "UPDATE quota SET granted = ? WHERE client = ? AND since = ? AND day = 
 class CassandraQuotaCounters:
     """The `QuotaCounters` of one machine. `node` names the machine and its file.
 
-    What is asked of the keyspace is waited for. All but `admit` raise `StoreUnavailable` where that is out of reach and
-    its answer is needed: for the first call of a day, and when what was granted is spent.
+    Statements block. All methods but `admit` raise `StoreUnavailable` if the keyspace cannot be reached and is needed:
+    for the first call of a day, and when the grant is spent.
     """
 
     def __init__(self, file: FileQuotaCounters, session: Session, node: str) -> None:
@@ -41,19 +42,19 @@ class CassandraQuotaCounters:
         self._node_quotas: dict[int, NodeQuota] = {}  # by the client's number
 
     def usage(self, quota_key: QuotaKey, second: int) -> Usage:
-        """What was used here on a second's day, and what other machines were granted: they may have used it."""
+        """Return the usage here on a second's day, with what other machines were granted: they may have used it."""
         granted = self._granted(quota_key, self._file.day(quota_key, second))
         granted[self._node] = amounts_of(self._file.usage(quota_key, second))
         return Usage(*total(granted.values()))
 
     def remaining(self, quota_key: QuotaKey, second: int, pool: Pool, quota: Quota, wanted: int) -> int:
-        """How many of the wanted rows there is quota for; 0 where there is none for a call."""
+        """Return how many of the wanted rows there is quota for; 0 if there is none for a call."""
         if is_limited(quota, pool):
             quota = self._node_quota(quota_key, second, quota).ceiling
         return self._file.remaining(quota_key, second, pool, quota, wanted)
 
     def status(self, quota_key: QuotaKey, second: int, pool: Pool, quota: Quota) -> QuotaStatus:
-        """What is left of a quota for this machine: what others were granted is theirs."""
+        """Return the status of a quota for this machine, without what others were granted."""
         if not is_limited(quota, pool):
             return self._file.status(quota_key, second, pool, quota)
         node_quota = self._node_quota(quota_key, second, quota)
@@ -117,7 +118,7 @@ class CassandraQuotaCounters:
         self._file.settle()
 
     def statements_sent(self) -> int:
-        """How many statements it has sent to the cluster."""
+        """Return the number of statements sent to the cluster."""
         return self._session.statements_sent()
 
     def close(self) -> None:
@@ -126,7 +127,7 @@ class CassandraQuotaCounters:
         self._session.close()
 
     def _charge_more(self, node_quota: NodeQuota, second: int, pool: Pool, rows: int) -> QuotaStatus | None:
-        """Count what passes what is held. Another process may use up first what was granted for it, hence the loop."""
+        """Count more than was granted. Another process may use up a new grant first, hence the loop."""
         quota_key, asked = node_quota.quota_key, asked_of(pool, rows)
         while node_quota.fits(self._file.usage(quota_key, second), asked):
             if self._file.status(quota_key, second, pool, node_quota.ceiling).wait:
@@ -147,7 +148,7 @@ class CassandraQuotaCounters:
         return self._grown(node_quota_of(quota_key, day, quota, {}, self._node), second, NOTHING)
 
     def _grown(self, node_quota: NodeQuota, second: int, asked: Amounts) -> NodeQuota:
-        """The share as it stands in the keyspace, larger where what is asked fits, but not into what is granted."""
+        """Return the stored node quota, with a larger grant if what is asked needs it and fits."""
         quota_key, day = node_quota.quota_key, node_quota.day
         granted = self._granted(quota_key, day)
         while True:
@@ -161,18 +162,18 @@ class CassandraQuotaCounters:
     def _exchange(
         self, quota_key: QuotaKey, day: int, before: dict[str, Amounts], after: dict[str, Amounts]
     ) -> dict[str, Amounts]:
-        """Put other grants in the place of those that are known; what is granted then, whoever did it."""
+        """Replace the known grants; return the grants that are stored then, by whatever machine."""
         ordered = dict(sorted(after.items()))
         values = (ordered, quota_key.id, quota_key.since, day, before or None)
         is_done, found = self._session.compare_and_set(_GRANT, values)
         return ordered if is_done else _read(found)
 
     def _granted(self, quota_key: QuotaKey, day: int) -> dict[str, Amounts]:
-        """What each machine was granted of a day."""
+        """Return the grants of each machine on a day."""
         rows = self._session.rows(_GRANTED, (quota_key.id, quota_key.since, day))
         return _read(rows[0]) if rows else {}
 
 
 def _read(row: Row) -> dict[str, Amounts]:
-    """The grants in a row; none where there is no row."""
+    """Return the grants in a row; none if there is no row."""
     return dict(row[0].items()) if row and row[0] else {}

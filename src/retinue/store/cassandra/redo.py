@@ -13,7 +13,7 @@ from msgspec import MsgspecError, Struct, msgpack
 from retinue.errors import StoreUnavailable
 from retinue.store.cassandra.lease import Commits
 from retinue.store.cassandra.retry import RetryingSession
-from retinue.store.cassandra.session import Statement
+from retinue.store.cassandra.statements import Statement
 
 PIECE_BYTES = 256 * 1024
 _OVERHEAD_BYTES = 64  # of a statement in the log, beside its value

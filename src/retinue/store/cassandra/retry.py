@@ -9,7 +9,8 @@ from itertools import islice
 from typing import Any, TypeVar
 
 from retinue.store.cassandra.location import Location
-from retinue.store.cassandra.session import BATCHES_AT_ONCE, Row, Session, Statement, TransientFailure, batched
+from retinue.store.cassandra.session import BATCHES_AT_ONCE, Session, TransientFailure
+from retinue.store.cassandra.statements import Row, Statement, batched
 
 # A writer gives up after this time, also if its lease can still be renewed.
 PATIENCE_SECONDS = 20.0

@@ -33,30 +33,30 @@ class _List:
 
 
 class RowCache:
-    """Single rows, and whole lists."""
+    """Single rows, and whole lists. `rows` has single rows by key, None for those that do not exist."""
 
     def __init__(self) -> None:
-        self._rows: dict[Table, dict[Key, bytes | None]] = defaultdict(dict)
+        self.rows: dict[Table, dict[Key, bytes | None]] = defaultdict(dict)
         self._lists: dict[Table, dict[int, _List]] = defaultdict(dict)
         self._has_rows: dict[Table, bool] = {}
         self._bytes = 0
 
     def clear(self) -> None:
         """Forget everything."""
-        self._rows.clear()
+        self.rows.clear()
         self._lists.clear()
         self._has_rows.clear()
         self._bytes = 0
 
     def missing(self, table: Table, keys: Iterable[Key]) -> list[Key]:
         """Return the keys that are not cached."""
-        rows, lists = self._rows[table], self._lists.get(table)
+        rows, lists = self.rows[table], self._lists.get(table)
         missing = [key for key in keys if key not in rows]
         return [key for key in missing if _owner_of(table, key) not in lists] if lists else missing
 
     def get(self, table: Table, keys: Iterable[Key]) -> list[bytes | None]:
         """Return the values of cached keys."""
-        rows, lists = self._rows[table], self._lists.get(table)
+        rows, lists = self.rows[table], self._lists.get(table)
         if not lists:
             return [rows[key] for key in keys]
         return [rows[key] if key in rows else lists[_owner_of(table, key)].rows.get(key) for key in keys]  # type: ignore[arg-type]
@@ -67,7 +67,7 @@ class RowCache:
 
     def learn(self, table: Table, rows: Mapping[Key, bytes | None]) -> None:
         """Note stored rows, None for those that do not exist."""
-        self._rows[table].update(rows)
+        self.rows[table].update(rows)
         self._bytes += sum(_ROW_BYTES + len(value or b"") for value in rows.values())
 
     def missing_lists(self, table: Table, owners: Iterable[int]) -> list[int]:

@@ -11,10 +11,9 @@ import ssl
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from itertools import groupby
 from pathlib import Path
 from threading import Lock
-from typing import Any, NamedTuple, TypeVar
+from typing import Any
 
 from cassandra import (
     ConsistencyLevel,
@@ -42,22 +41,19 @@ from cassandra.query import BatchStatement, BatchType, tuple_factory
 from retinue.errors import InputError, StoreError, StoreUnavailable
 from retinue.key_pair import read_key_pair
 from retinue.store.cassandra.location import Location
+from retinue.store.cassandra.statements import Row, Statement, batched
 
-# A page is answered in milliseconds or not at all: a client that waits asks again, a refusal tells it to.
+# A page takes milliseconds; after a refusal the client tries again.
 READ_SECONDS = 0.8
 BULK_SECONDS = 5.0  # of writers, whose statements wait behind each other
 CONNECT_SECONDS = 10.0  # busy nodes and clients take their time
-# What a node has not answered by then is asked of another one too; far beyond an ordinary answer's time.
+# Reads that take longer, far longer than an ordinary one, are sent to another node too.
 SPECULATE_AFTER_SECONDS = 0.1
 RECONNECT_SECONDS = 0.5
 MOST_CROSSINGS = 10
-# On their way; more would only wait in the nodes' queues.
+# In flight; more would only wait in the nodes' queues.
 READS_AT_ONCE = 128
 BATCHES_AT_ONCE = 32
-# Nodes complain of batches of more than ten partitions, and of more than 5 KiB with all that goes with the values.
-BATCH_PARTITIONS, BATCH_BYTES = 10, 2_500
-# Of one partition: nodes store it as a whole, up to 16 MiB.
-MAX_BATCH_ROWS, MAX_BATCH_BYTES = 20_000, 8 * 1024 * 1024
 
 # Nodes or connections are too slow or too few. Whether a write that failed so was stored is unknown.
 _TRANSIENT = (
@@ -67,22 +63,6 @@ _TRANSIENT = (
 _ERRORS = (DriverException, ErrorMessage, *_TRANSIENT)
 
 _TABLE = re.compile(r"\b(FROM|INTO|UPDATE) (\w+)\b(?!\.)")
-
-Row = tuple[Any, ...]
-_Item = TypeVar("_Item")
-
-
-class Statement(NamedTuple):
-    """A query with the values for its marks. Adjacent writes to one partition, if it is named, are seen at once."""
-
-    query: str
-    values: Sequence[Any] = ()
-    partition: object = None
-
-    @property
-    def size(self) -> int:
-        """The bytes of its values, without numbers."""
-        return sum(len(value) for value in self.values if isinstance(value, bytes | str))
 
 
 class ReadRefused(StoreUnavailable):
@@ -137,7 +117,7 @@ class Session:
             return await answer
 
     def rows_of_all(self, statements: Iterable[Statement]) -> list[list[Row]]:
-        """Run many short reads at once; their rows in the order of the statements. For writers."""
+        """Run many short reads at once; return their rows in the order of the statements."""
         waiting = list(statements)
         self.counts["reads"] += len(waiting)
         bound = (self._bound(statement.query, statement.values) for statement in waiting)
@@ -161,7 +141,7 @@ class Session:
         self._run_all(map(self._batch, batches), "bulk", BATCHES_AT_ONCE, before_each)
 
     def compare_and_set(self, query: str, values: Sequence[Any] = ()) -> tuple[bool, Row]:
-        """Run a lightweight transaction: whether it was applied, and what the row holds that stood in its way."""
+        """Run a lightweight transaction; return whether it was applied, else the values that its conditions met."""
         self.counts["writes"] += 1
         with _translated():
             found = self._session.execute(self._bound(query, values), execution_profile="bulk").one()
@@ -177,7 +157,7 @@ class Session:
         self._session.set_keyspace(self.location.keyspace)
 
     def statements_sent(self) -> int:
-        """How many statements were sent."""
+        """Return the number of statements sent."""
         return sum(self.counts.values())
 
     def close(self) -> None:
@@ -235,42 +215,10 @@ class Session:
         return batch
 
 
-def chunks(items: Sequence[_Item], size: int) -> Iterator[Sequence[_Item]]:
-    """Yield all items in pieces of a size."""
-    return (items[begin : begin + size] for begin in range(0, len(items), size))
-
-
-def batched(statements: Iterable[Statement]) -> Iterator[list[Statement]]:
-    """Put writes together: most of what a small one costs here is to send it. Each partition is still on its own."""
-    batch: list[Statement] = []
-    partitions = size = 0
-    for partition, group in groupby(statements, key=lambda statement: statement.partition):
-        for some in _cut([*group]) if partition is not None else ([statement] for statement in group):
-            length = sum(statement.size for statement in some)
-            if batch and (partitions == BATCH_PARTITIONS or size + length > BATCH_BYTES):
-                yield batch
-                batch, partitions, size = [], 0, 0
-            batch += some
-            partitions, size = partitions + 1, size + length
-    if batch:
-        yield batch
-
-
-def _cut(statements: list[Statement]) -> Iterator[list[Statement]]:
-    """Cut what is too much for one message of the protocol."""
-    begin = size = 0
-    for index, statement in enumerate(statements):
-        size += statement.size
-        if size > MAX_BATCH_BYTES or index - begin == MAX_BATCH_ROWS:
-            yield statements[begin:index]
-            begin, size = index, statement.size
-    yield statements[begin:]
-
-
 def _tell(
     loop: asyncio.AbstractEventLoop, answer: asyncio.Future[list[Row]], rows: list[Row], error: Exception | None
 ) -> None:
-    """Bring a result from the driver's thread to the one that waits; who gave up waiting is not told."""
+    """Bring a result from the driver's thread to the waiting one, if it still waits."""
 
     def settle() -> None:
         if answer.done():
@@ -297,7 +245,7 @@ def _translated() -> Iterator[None]:
 
 
 def _first(error: Exception) -> str:
-    """What the first node said, where each said something."""
+    """Return the message of the first node, if each has one."""
     said = getattr(error, "errors", None)
     if isinstance(said, dict) and said:
         node, reason = next(iter(said.items()))
@@ -306,14 +254,14 @@ def _first(error: Exception) -> str:
 
 
 class _TryAgain(RetryPolicy):  # type: ignore[misc]  # the driver ships no types
-    """What the driver does by itself, and: a lightweight transaction that others crossed is run again.
+    """The driver's retry policy, which also repeats lightweight transactions that others interfered with.
 
-    Nobody knows then whether it was applied. The cluster says so by a timeout, though it may come at once; whatever was
-    begun is finished by the next one on the same row.
+    The cluster reports these as timeouts, and whether they were applied is unknown. The next one on the same row
+    finishes them.
     """
 
     def on_write_timeout(self, query: Any, *, write_type: int, retry_num: int, **said: Any) -> Any:
-        """Up to a few times, and not beyond the statement's own time."""
+        """Retry a few times, within the statement's own time."""
         if write_type == WriteType.CAS and retry_num < MOST_CROSSINGS:
             return self.RETRY, None  # at the same consistency
         return super().on_write_timeout(query, write_type=write_type, retry_num=retry_num, **said)

@@ -6,7 +6,8 @@ from typing import Any, Protocol
 
 from retinue.store.cassandra.parts import PartDirectory
 from retinue.store.cassandra.places import LAST_SLOT, NEWEST, PLACES, PLAIN, key_of, slot_of
-from retinue.store.cassandra.session import ReadRefused, Row, Statement, chunks
+from retinue.store.cassandra.session import ReadRefused
+from retinue.store.cassandra.statements import Row, Statement, chunks
 from retinue.store.layout.tables import Key, Table
 
 MAX_OWNERS = 64  # of one scan

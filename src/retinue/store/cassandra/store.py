@@ -1,4 +1,4 @@
-"""Making a store in a cluster, and opening what is there."""
+"""Creating a store in a cluster, and opening an existing one."""
 
 from contextlib import closing
 from importlib.resources import files
@@ -20,9 +20,9 @@ _ADD_META = "INSERT INTO meta (key, value) VALUES (?, ?) IF NOT EXISTS"
 
 
 def create(location: Location, replication: int) -> bool:
-    """Make the keyspace, with so many replicas of each row, and its tables; whether it was made, all or in part.
+    """Create the keyspace, with so many replicas of each row, and its tables; return whether some of it was missing.
 
-    What is there stays as it is. Raises `InputError` where the keyspace has, or could only have, another replication.
+    What exists stays as it is. Raises `InputError` if the keyspace has, or could only have, another replication.
     """
     with closing(Session(location)) as session:
         datacenter = _datacenter(location, session)
@@ -49,7 +49,9 @@ def _require_replication(location: Location, session: Session, datacenter: str, 
         found = {name: value for name, value in options.items() if name != "class"}
         if found.get(datacenter, found.get("replication_factor")) != str(replication):
             shown = ", ".join(f"{name}: {value}" for name, value in sorted(found.items()))
-            raise InputError(f"{location}: the keyspace is there, with other replicas than {replication} ({shown})")
+            raise InputError(
+                f"{location}: the keyspace already exists, with other replicas than {replication} ({shown})"
+            )
         return
     nodes = sum(place == datacenter for (place,) in _datacenters(session))
     if replication > nodes:
@@ -59,13 +61,13 @@ def _require_replication(location: Location, session: Session, datacenter: str, 
 
 
 def _datacenters(session: Session) -> list[tuple[str]]:
-    """That of each node."""
+    """Return the datacenter of each node."""
     local, peers = (session.run_as_is(f"SELECT data_center FROM system.{table}") for table in ("local", "peers"))
     return [(str(row[0]),) for row in (*local, *peers)]
 
 
 def open_session(location: Location) -> Session:
-    """Connections to a store that is there."""
+    """Return connections to an existing store."""
     session = Session(location)
     try:
         _require_store(location, session)
@@ -78,7 +80,7 @@ def open_session(location: Location) -> Session:
 def _require_store(location: Location, session: Session) -> None:
     tables = {table for (table,) in session.rows(_TABLES, (location.keyspace,))}
     if not tables:
-        raise MissingStore(f"{location}: there is no store here; `retinue store init` makes one")
+        raise MissingStore(f"{location}: no store exists here; `retinue store init` creates one")
     if "store" not in tables:
         raise NotAStore(f"{location}: not a Retinue store (the keyspace has other tables)")
     session.enter()
@@ -90,7 +92,7 @@ def _require_store(location: Location, session: Session) -> None:
 
 
 def statements() -> list[str]:
-    """The statements of the schema."""
+    """Return the statements of the schema."""
     text = files("retinue.store.cassandra").joinpath("schema.cql").read_text()
     lines = [line for line in text.splitlines() if not line.lstrip().startswith("--")]
     return [statement.strip() for statement in "\n".join(lines).split(";") if statement.strip()]

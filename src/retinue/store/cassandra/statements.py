@@ -1,0 +1,58 @@
+"""Statements with their values, and how writes are put together. Pure."""
+
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import groupby
+from typing import Any, NamedTuple, TypeVar
+
+# Nodes complain of batches of more than ten partitions, and of more than 5 KiB with all that goes with the values.
+BATCH_PARTITIONS, BATCH_BYTES = 10, 2_500
+# Of one partition: nodes store it as a whole, up to 16 MiB.
+MAX_BATCH_ROWS, MAX_BATCH_BYTES = 20_000, 8 * 1024 * 1024
+
+Row = tuple[Any, ...]
+_Item = TypeVar("_Item")
+
+
+class Statement(NamedTuple):
+    """A query with the values for its marks. Adjacent writes to one partition, if it is named, are seen at once."""
+
+    query: str
+    values: Sequence[Any] = ()
+    partition: object = None
+
+    @property
+    def size(self) -> int:
+        """The bytes of its values, without numbers."""
+        return sum(len(value) for value in self.values if isinstance(value, bytes | str))
+
+
+def chunks(items: Sequence[_Item], size: int) -> Iterator[Sequence[_Item]]:
+    """Yield all items in pieces of a size."""
+    return (items[begin : begin + size] for begin in range(0, len(items), size))
+
+
+def batched(statements: Iterable[Statement]) -> Iterator[list[Statement]]:
+    """Put writes together: most of what a small one costs here is to send it. Each partition is still on its own."""
+    batch: list[Statement] = []
+    partitions = size = 0
+    for partition, group in groupby(statements, key=lambda statement: statement.partition):
+        for some in _cut([*group]) if partition is not None else ([statement] for statement in group):
+            length = sum(statement.size for statement in some)
+            if batch and (partitions == BATCH_PARTITIONS or size + length > BATCH_BYTES):
+                yield batch
+                batch, partitions, size = [], 0, 0
+            batch += some
+            partitions, size = partitions + 1, size + length
+    if batch:
+        yield batch
+
+
+def _cut(statements: list[Statement]) -> Iterator[list[Statement]]:
+    """Cut what is too much for one message of the protocol."""
+    begin = size = 0
+    for index, statement in enumerate(statements):
+        size += statement.size
+        if size > MAX_BATCH_BYTES or index - begin == MAX_BATCH_ROWS:
+            yield statements[begin:index]
+            begin, size = index, statement.size
+    yield statements[begin:]
