@@ -113,7 +113,7 @@ def test_pages_pass_over_few_tombstones(cluster_store: ClusterStore) -> None:
             engine.commit([Changes(table, [(key, b"x") for key in keys], [])])
         for step in (begin, begin + 1, begin + 3, begin + 4):
             with engine.exclusive():
-                engine.commit([Changes(table, [], keys[step::7])])
+                engine.commit([Changes(table, [], [*keys[step::7]])])
 
     left = run(CassandraRows(cluster_store.session).scan(table, pair_key(1, 0), keys[-1], reverse=True, limit=150))
     assert len(left) == 150

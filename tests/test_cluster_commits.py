@@ -1,6 +1,7 @@
 """Groups of writes in a cluster: whole or not at all, whatever ends or stops their writer, and whenever."""
 
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from typing import Any
 
@@ -15,12 +16,15 @@ from retinue.model import (
     Event,
     FollowEvent,
     PageRequest,
+    Row,
     Visibility,
 )
+from retinue.store.cassandra.graph import CassandraGraph
 from retinue.store.layout import blocks, entries
 from retinue.store.load import columns
 from retinue.store.writer import EngineGraphWriter
 from support.clusters import NOW, ClusterStore, Kill, Stop, run
+from support.frozen_clock import FrozenClock
 
 # In blocks of four entries, and parts of a few blocks.
 FIRST: list[Event] = [FollowEvent("a", f"f{number}", 1_000 + 10 * number) for number in range(40)]
@@ -123,3 +127,57 @@ def test_a_stopped_writer_changes_nothing_when_it_wakes(cluster_store: ClusterSt
             run(cluster_store.writer_with(Stop(number, succeed), 0).apply(group, NOW + 1))
         assert before == cluster_store.stored(), number
         assert [] == cluster_store.backend.problems(), number
+
+
+class Seen:
+    """What readers see before each write of a group: a new one, and one with a cache."""
+
+    def __init__(self, store: ClusterStore) -> None:
+        self._session = store.session
+        self._clock = FrozenClock(NOW)
+        self._graph = CassandraGraph(store.session, self._clock, Row)
+        self.walks: list[dict[str, list[str]]] = []
+
+    def __call__(self) -> None:
+        """Walk all lists in small pages."""
+        with ThreadPoolExecutor(1) as pool:
+            for graph in (self._graph, CassandraGraph(self._session, self._clock, Row)):
+                self._clock.advance(1)
+                self.walks.append(pool.submit(lambda graph=graph: run(walks(graph))).result())  # type: ignore[misc]
+
+
+async def walks(graph: CassandraGraph[Row]) -> dict[str, list[str]]:
+    """Return all rows of some lists, today's and earlier ones."""
+    found: dict[str, list[str]] = {}
+    for name in ("a", "f3", "f9", "f30", "g3"):
+        account = await graph.find_account(name)
+        for direction in Direction:
+            for as_of in (None, NOW - 1):
+                request = PageRequest(account.id if account else 0, direction, NOW, 7, as_of)
+                rows = found[f"{name} {direction} {as_of}"] = []
+                while account is not None:
+                    page = await graph.read(request)
+                    rows += [row.username for row in page.rows]
+                    if not page.has_more:
+                        break
+                    request = PageRequest(request.account_id, direction, page.oldest - 1, 7, as_of)
+    return found
+
+
+def test_a_half_written_group_is_readable(cluster_store: ClusterStore) -> None:
+    """Before each write, no reader meets damage, and each row that does not change is there exactly once."""
+    for group in (GROUP[:-2], GROUP[-2:-1], GROUP[-1:], LATER):
+        again(cluster_store)
+        if group is LATER:
+            work(cluster_store.writer_with(lambda: None, 0), GROUP)
+        seen = Seen(cluster_store)
+        seen()
+        work(cluster_store.writer_with(seen, 0), group)
+        seen()
+        before, after = seen.walks[0], seen.walks[-1]
+        for number, walk in enumerate(seen.walks):
+            for name, rows in walk.items():
+                assert len(rows) == len(set(rows)), (number, name)
+                missing = {*before[name]} & {*after[name]} - {*rows}
+                assert not missing, (number, name, missing)
+                assert {*rows} <= {*before[name]} | {*after[name]}, (number, name)

@@ -33,6 +33,8 @@ def run(coroutine: Coroutine[Any, Any, T]) -> T:
 class Watched(Lent):
     """A session that calls a function before each write, one after the other."""
 
+    _before_each: Callable[[], None]
+
     def __init__(self, session: Session, before_each: Callable[[], None]) -> None:
         self.__dict__ = {**session.__dict__, "_before_each": before_each}
 
