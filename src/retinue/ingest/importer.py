@@ -21,7 +21,7 @@ from retinue.model import AccountRecord, FollowRecord
 from retinue.store.bulk import BulkWriter
 from retinue.store.contract import GraphWriter, Verdict
 
-BATCH = 20_000
+BATCH = 50_000
 
 # Verdicts that may come from a wrong column. All others depend on the store: the file is of the right kind.
 _WRONG_KIND = (Verdict.SELF_FOLLOW, Verdict.NO_ACCOUNT)

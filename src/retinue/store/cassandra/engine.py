@@ -55,7 +55,7 @@ class CassandraEngine:
     """The `WritableEngine` of one keyspace. `name` is this writer's alone; `chance` returns a number from 0 to 1."""
 
     has_bulk = False
-    group_size = 20_000  # the larger, the fewer writes of each list
+    group_size = 50_000  # the larger, the fewer writes of each list
 
     def __init__(self, session: Session, name: str, backoff: Backoff, chance: Callable[[], float]) -> None:
         self._lease = Lease(session, name, backoff)
