@@ -17,6 +17,7 @@ from retinue.store.layout.check import invariants
 
 _LISTED_PER_INVARIANT = 20
 _AGAIN_AFTER_SECONDS = 0.5
+_UNCHECKED = "cannot be checked:"
 
 
 class CassandraChecker:
@@ -33,8 +34,9 @@ class CassandraChecker:
             await asyncio.sleep(_AGAIN_AFTER_SECONDS)
             again = [_first(problems) for problems in invariants(self._source())]
             for before, now in zip(first, again, strict=True):
-                for problem in before:
-                    if problem in now:
+                is_whole = not any(map(_is_end, before))
+                for problem in now:
+                    if problem in before or not is_whole or _is_end(problem):
                         yield f"{self._session.location}: {problem}"
 
     async def facts(self) -> dict[str, int]:
@@ -64,7 +66,11 @@ def _first(problems: Iterable[str]) -> list[str]:
     try:
         found.extend(islice(problems, _LISTED_PER_INVARIANT))
     except StoreUnavailable as error:
-        found.append(f"cannot be checked: {error.detail}")
+        found.append(f"{_UNCHECKED} {error.detail}")
     except Exception as error:  # noqa: BLE001 - our own code may fail in any way on damage
-        found.append(f"cannot be checked: {type(error).__name__}: {error}")
+        found.append(f"{_UNCHECKED} {type(error).__name__}: {error}")
     return found
+
+
+def _is_end(problem: str) -> bool:
+    return problem.startswith(_UNCHECKED)

@@ -15,7 +15,7 @@ from retinue.store.cassandra import parts as parts_of_lists
 from retinue.store.cassandra.lease import STATE, Lease
 from retinue.store.cassandra.parts import Division, PartDirectory, divide
 from retinue.store.cassandra.places import LAST_SLOT, NEWEST, PLACES, PLAIN, is_single, key_of, slot_of
-from retinue.store.cassandra.redo import DROP, ERASE, PUT, SET, RedoLog, Write
+from retinue.store.cassandra.redo_log import DROP, ERASE, PUT, SET, RedoLog, Write
 from retinue.store.cassandra.retry import Backoff, RetryingSession
 from retinue.store.cassandra.row_cache import RowCache
 from retinue.store.cassandra.session import Session

@@ -14,7 +14,7 @@ from typing import NamedTuple, Protocol
 from msgspec import msgpack
 
 from retinue.store.cassandra.places import LAST_SLOT, NEWEST, PLACES
-from retinue.store.cassandra.redo import DIVIDE, ERASE, POINT, PUT, Write
+from retinue.store.cassandra.redo_log import DIVIDE, ERASE, POINT, PUT, Write
 from retinue.store.cassandra.statements import chunks
 from retinue.store.layout.tables import TABLES, Table
 
