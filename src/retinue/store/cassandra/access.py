@@ -72,7 +72,7 @@ class CassandraAccess:
         self._forgotten = 0  # up to this second, by this process
 
     async def add_client(self, client: RegisteredClient, secret: bytes) -> RegisteredClient:
-        """Store a new client with its secret's digest; return it with its number. Raises `StoreError`."""
+        """Store a new client; return it with its number. Raises `StoreError`."""
         return await asyncio.to_thread(self._add, client, secret)
 
     async def find_client(self, key: str) -> tuple[RegisteredClient, Secrets] | None:
@@ -99,7 +99,7 @@ class CassandraAccess:
         )
 
     async def rotate_secret(self, key: str, secret: bytes, former_until: int) -> bool:
-        """Give a client another secret; the former one is valid up to a second."""
+        """Replace a secret; the former one is valid up to a second."""
         while (found := await self.find_client(key)) is not None:
             number, former = found[0].id, found[1].current
             if former == secret:  # an earlier attempt was applied although it timed out
@@ -174,13 +174,13 @@ class CassandraAccess:
         return applied
 
     async def _update(self, query: str, *values: Any, key: str) -> bool:
-        """Change the client with a key by a statement that ends with number and key; return whether it was applied."""
+        """Run an update that ends with number and key; return whether it was applied."""
         for (number,) in await self._session.fetch(_NUMBER, (key,)):
             return await self._set(query, *values, number, key)
         return False
 
     def _add(self, client: RegisteredClient, secret: bytes) -> RegisteredClient:
-        """Take the first number after all others that no other process takes at the same time.
+        """Store a client under the first free number.
 
         The key is written first: a process that ends in between leaves nothing visible.
         """

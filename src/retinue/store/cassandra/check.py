@@ -28,7 +28,7 @@ class CassandraChecker:
         self._backoff = backoff
 
     async def problems(self) -> AsyncIterator[str]:
-        """Yield every broken invariant as a sentence; damage that stops the reading is the last one of its kind."""
+        """Yield a sentence for each broken invariant, and for each that could not be read."""
         first = [_first(problems) for problems in invariants(self._source())]
         if any(first):
             await asyncio.sleep(_AGAIN_AFTER_SECONDS)
@@ -61,7 +61,7 @@ class CassandraChecker:
 
 
 def _first(problems: Iterable[str]) -> list[str]:
-    """Return the first broken places of an invariant, and what has stopped the reading."""
+    """Return the first problems of an invariant, and the error that ended it."""
     found: list[str] = []
     try:
         found.extend(islice(problems, _LISTED_PER_INVARIANT))

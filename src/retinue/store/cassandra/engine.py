@@ -117,7 +117,7 @@ class CassandraEngine:
 
     @contextmanager
     def exclusive(self, *, is_durable: bool = False) -> Iterator[bool]:  # noqa: ARG002 - nodes decide on that
-        """Hold the lease; finish what another writer has committed; tell whether there was one since."""
+        """Hold the lease; tell whether another writer was here. Finish its last group if needed."""
         commits = self._lease.take()
         applied = before = commits.applied
         try:
@@ -226,7 +226,7 @@ class CassandraEngine:
             yield from ((owner, part, remaining[index - 1], remaining[index]) for index in sorted(gaps))
 
     def _around(self, table: Table, gone: dict[tuple[int, int], list[int]]) -> list[set[int]]:
-        """Return the stored slots between the first and the last of those that go, and the next ones around them."""
+        """Return the stored slots among and next to those that are removed."""
         name, kind, _ = PLACES[table]
         statements = []
         for (owner, part), slots in gone.items():
@@ -251,7 +251,7 @@ class CassandraEngine:
         return [(table, owner, slot) for (table, owner), slot in grown.items()]
 
     def _divide(self, table: Table, owner: int, slot: int) -> None:
-        """Divide the part of a list that has a slot, if it has too many rows."""
+        """Divide the part with a slot, if it has too many rows."""
         parts = self._parts.of(table, owner)
         part = self._parts.part_of(table, owner, slot)
         whole = next(each for each in self._parts.ranges(table, owner, 0, LAST_SLOT) if each.part == part)

@@ -51,7 +51,7 @@ class CassandraRows:
     async def scan(
         self, table: Table, low: Key, high: Key, *, reverse: bool = False, limit: int = -1
     ) -> list[tuple[Key, bytes]]:
-        """Return the rows from one key to another; of lists of several parts, only downwards."""
+        """Return the rows from one key to another; of lists, only downwards."""
         assert isinstance(low, int)
         assert isinstance(high, int)
         (first, low_slot), (last, high_slot) = slot_of(table, low), slot_of(table, high)
@@ -124,7 +124,7 @@ class CassandraGraph(Generic[Shown_co]):
         self._session.close()
 
     async def _settled(self, read: Callable[[], Awaitable[_Result]]) -> _Result:
-        """Return the result of a read; repeat it while it meets damage that a group at work may have caused."""
+        """Return the result of a read; repeat it while a group is half written."""
         before = None
         for _ in range(MAX_TRIES - 1):
             try:

@@ -1,4 +1,4 @@
-"""Who may write the graph: one at a time. A lightweight transaction gives the lease, and time takes it back.
+"""The lease of the one writer. A lightweight transaction gives it, and time takes it back.
 
 The row of the lease has the number of the last committed group too. So a commit is refused to a writer that has lost
 its lease, whatever its clock says.
@@ -32,7 +32,7 @@ _GIVE_BACK = "UPDATE commits SET holder = NULL, applied = ? WHERE name = 'graph'
 
 
 class Commits(NamedTuple):
-    """The last committed group, the place of its redo log, and the last group whose rows were all written."""
+    """The last committed group with the place of its redo log, and the last finished one."""
 
     committed: int
     writer: str | None
@@ -91,7 +91,7 @@ class Lease:
         self._change(_APPLIED, (group, self._holder, group), lambda now: now.applied == group)
 
     def give_back(self, applied: int) -> bool:
-        """Let others write, and note the last group whose rows were all written; return whether that was done.
+        """Let others write, and note the last finished group; return whether that succeeded.
 
         If the cluster cannot be told, the lease ends by itself.
         """
@@ -101,7 +101,7 @@ class Lease:
         return False
 
     def _change(self, query: str, values: tuple[object, ...], is_done: Callable[[Commits], bool]) -> None:
-        """Run a lightweight transaction for the holder; take the lease again if it has ended and nobody has it."""
+        """Run a lightweight transaction; take the lease again if it is free."""
 
         def run() -> bool:
             self.keep()
@@ -128,7 +128,7 @@ class Lease:
         return self._renew() or self._try_to_take()
 
     def _renew(self) -> bool:
-        """Return whether the lease is still ours, from now on for its full time."""
+        """Return whether the lease is ours, again for its full time."""
         started = self._backoff.elapsed()
         applied, _ = self._session.compare_and_set(_RENEW, (LEASE_SECONDS, self._holder, self._holder))
         if not applied:

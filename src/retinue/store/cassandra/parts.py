@@ -2,8 +2,8 @@
 
 A list is in one partition until it has thousands of rows of one kind. Then its older rows are moved to a part of their
 own, and part 0 keeps the newest ones. For readers, a row of part 0 at the lowest slot of each other part points there:
-so whoever asks part 0 for the row at or before a slot finds it, or the part that has it. Writers have all parts in
-memory. What a part has at or above the next one's lowest slot was moved, and is never looked at.
+so the row of part 0 at or before a slot is the wanted one, or tells its part. Writers have all parts in
+memory. Rows of a part at or above the next one's lowest slot were moved, and are never read.
 """
 
 from bisect import bisect_right
@@ -25,7 +25,7 @@ _LOAD = "SELECT name, owner, parts FROM part"
 _TABLES = {table.name: table for table in TABLES}
 
 
-class Part(NamedTuple):
+class ListPart(NamedTuple):
     """A part: its lowest slot, and its number."""
 
     low: int
@@ -40,13 +40,13 @@ class Range(NamedTuple):
     high: int
 
 
-Parts = tuple[Part, ...]  # by ascending slots; the last one is the newest
+Parts = tuple[ListPart, ...]  # by ascending slots; the last one is the newest
 
-_UNDIVIDED: Parts = (Part(0, NEWEST),)
-_decode = msgpack.Decoder(tuple[Part, ...]).decode
+_UNDIVIDED: Parts = (ListPart(0, NEWEST),)
+_decode = msgpack.Decoder(tuple[ListPart, ...]).decode
 
 
-class Reads(Protocol):
+class RowReads(Protocol):
     """A session, to read a small table."""
 
     def rows(self, query: str) -> list[tuple[str, int, bytes]]:
@@ -60,7 +60,7 @@ class PartDirectory:
     def __init__(self) -> None:
         self._parts: dict[Table, dict[int, Parts]] = {}
 
-    def load(self, session: Reads) -> None:
+    def load(self, session: RowReads) -> None:
         """Read them again."""
         self._parts = {}
         for name, owner, parts in session.rows(_LOAD):
@@ -87,7 +87,7 @@ class PartDirectory:
         return self.rank_of(table, owner, slot)[0]
 
     def rank_of(self, table: Table, owner: int, slot: int) -> tuple[int, int]:
-        """Return the part that has a slot, and how many parts are above it."""
+        """Return the part with a slot, and how many are above it."""
         parts = self._parts.get(table, {}).get(owner)
         if parts is None:
             return NEWEST, 0
@@ -125,10 +125,10 @@ def divide(parts: Parts, division: Division) -> tuple[Parts, list[Write]]:
     else:  # its newer rows are moved
         pieces = [*chunks(rows, MAX_ROWS // 2)][1:]
         lows = [piece[0][0] for piece in pieces]
-    made = [Part(low, number + place) for place, low in enumerate(lows)]
+    made = [ListPart(low, number + place) for place, low in enumerate(lows)]
     if part == NEWEST:
         cut = rows[-KEPT_ROWS][0]
-        after = (*parts[:index], *made, Part(cut, NEWEST))
+        after = (*parts[:index], *made, ListPart(cut, NEWEST))
         erased = [*pairwise([*lows, cut])]
     else:
         after = (*parts[: index + 1], *made, *parts[index + 1 :])
@@ -141,7 +141,7 @@ def divide(parts: Parts, division: Division) -> tuple[Parts, list[Write]]:
     ]
 
 
-def _moved(division: Division, pieces: Iterable[tuple[Part, Sequence[tuple[int, bytes]]]]) -> Iterator[Write]:
+def _moved(division: Division, pieces: Iterable[tuple[ListPart, Sequence[tuple[int, bytes]]]]) -> Iterator[Write]:
     """Write rows to new parts, then let readers find these."""
     name, kind, _ = PLACES[division.table]
     for made, rows in pieces:

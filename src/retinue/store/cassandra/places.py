@@ -1,4 +1,4 @@
-"""Where the rows of the layout's tables are in the keyspace.
+"""The places of the layout's tables in the keyspace.
 
 All that is stored of one list is in one partition, so that the changes of a group to a list are seen all at once. Each
 table of a direction is a `kind` of rows there.
@@ -29,7 +29,7 @@ NEWEST = 0  # the part of a list that is not divided, else its newest one
 _REVISIONS_SHIFT = 12  # 4,096 revisions in one partition
 
 
-class Place(NamedTuple):
+class TablePlace(NamedTuple):
     """The place of a table whose rows have an owner and a slot."""
 
     name: str  # of the table in the keyspace
@@ -39,8 +39,12 @@ class Place(NamedTuple):
 
 PLAIN = frozenset((META, ACCOUNT, ACCOUNT_KEY, USERNAME, CLAIM, TOMBSTONE))
 _IS_DIVISIBLE = (True, True, True, False, True)  # as the fields of `ListTables`
-PLACES = {CHANGE: Place("change", 0), RELOCATION: Place("relocation", 0), FUTURE_EVENT: Place("future_event", 0)} | {
-    table: Place(direction.value, kind, _IS_DIVISIBLE[kind])
+PLACES = {
+    CHANGE: TablePlace("change", 0),
+    RELOCATION: TablePlace("relocation", 0),
+    FUTURE_EVENT: TablePlace("future_event", 0),
+} | {
+    table: TablePlace(direction.value, kind, _IS_DIVISIBLE[kind])
     for direction in Direction
     for kind, table in enumerate(LISTS[direction])
 }

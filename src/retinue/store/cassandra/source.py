@@ -174,7 +174,7 @@ class CassandraSource:
         return [row for rows in self._session.rows_of_all(waiting) for row in rows]
 
     def _partitions(self, query: str, values: tuple[Any, ...]) -> Iterator[list[Row]]:
-        """Yield the rows of each partition. What nodes refuse, for too many removed rows, is read in halves."""
+        """Yield the rows of each partition. A range with too many removed rows is read in halves."""
         ranges = [(_LOWEST, _HIGHEST)]
         while ranges:
             done, last = ranges.pop()

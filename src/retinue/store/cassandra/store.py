@@ -22,7 +22,7 @@ _ADD_META = "INSERT INTO meta (key, value) VALUES (?, ?) IF NOT EXISTS"
 def create(location: Location, replication: int) -> bool:
     """Create the keyspace, with so many replicas of each row, and its tables; return whether some of it was missing.
 
-    What exists stays as it is. Raises `InputError` if the keyspace has, or could only have, another replication.
+    Existing tables stay as they are. Raises `InputError` if the keyspace has, or could only have, another replication.
     """
     with closing(Session(location)) as session:
         datacenter = _datacenter(location, session)
