@@ -17,7 +17,7 @@ demo: .venv/.server        ## Make a sample graph, serve it, show a first answer
 test: .venv/.dev lint      ## Lint, type check and run every test (SEED=number repeats a run, THOROUGH=1 tries more)
 	$(PY) -m pytest --numprocesses auto --dist worksteal --hypothesis-seed=$(SEED) $(if $(THOROUGH),--hypothesis-profile=thorough)
 
-check: .venv/.dev lint     ## Lint, type check and run the tests that start no process: a minute
+check: .venv/.dev lint     ## Lint, type check and run the tests that start no process
 	$(PY) -m pytest --quiet --numprocesses auto --dist worksteal -m "not process and not long"
 
 test-lowest: .venv-lowest/server/.server .venv-lowest/dev/.dev  ## Run tests with the lowest versions that pyproject.toml promises (TESTS="tests/test_x.py")

@@ -63,8 +63,9 @@ _ASKED_ONCE = _ASKED.replace(b"Authorization", b"X-Request-Id: %d\r\nAuthorizati
 _DEFAULTS = [(b"date", b"Sun, 01 Nov 2026 00:00:00 GMT"), (b"server", b"retinue")]
 _SERVERS = Path(__file__).with_name("special_servers.py")
 _INVALID = "an invalid token"
+_UNKNOWN = "an unknown account"
 _LOG_ID = "20261101000000" + 20 * "0"
-_AMPLE = ClientChange(name="steps", list_calls=10**9, list_rows=10**11, rate=RateLimit(1_000_000, 30))
+_AMPLE = ClientChange(name="steps", list_calls=10**9, list_rows=10**11, rate=RateLimit(1_000_000, 1))
 _KEEPING = RotationPolicy(file_bytes=2**40, file_seconds=2**31)
 _encode = msgspec.json.Encoder().encode
 _Item = TypeVar("_Item")
@@ -275,7 +276,7 @@ def _of_connections(bench: Bench) -> None:
             ("fast path, heads that never repeat", True, _ASKED_ONCE, bodies),
             ("ASGI path", False, _ASKED, bodies),
             (_INVALID, True, _ASKED, bodies),
-            ("an unknown account", True, _ASKED, unknown),
+            (_UNKNOWN, True, _ASKED, unknown),
         ):
             seen = []
             for _ in range(bench.watch.rounds + 1):  # the first one warms up
@@ -286,7 +287,16 @@ def _of_connections(bench: Bench) -> None:
                 ]
                 bench.sink.records.clear()
                 seen.append(microseconds(partial(connecting, application, fast_path if is_fast else None), packets))
+                _require_expected(step, bench.sink.records)
             bench.watch.costs[f"a connection: {step}"] = statistics.median(seen[1:])
+
+
+def _require_expected(step: str, records: Sequence[AuditRecord]) -> None:
+    """Raise `Failed` if requests were not answered as their step expects."""
+    expected = {_INVALID: "access_token_invalid", _UNKNOWN: "invalid_params"}.get(step, "ok")
+    others = {record.code for record in records} - {expected}
+    if others or not records:
+        raise Failed(f"{step}: {len(records):,} requests, some answered with {sorted(others)}")
 
 
 def _wire_graph(bench: Bench) -> OpenGraph[bytes]:

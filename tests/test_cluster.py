@@ -271,7 +271,7 @@ def test_locations_are_read(text: str, expected: Location) -> None:
         ("cassandra://h", "keyspace"),
         ("cassandra://h/K", "keyspace"),
         ("cassandra://h/k; DROP", "keyspace"),
-        ("cassandra://h:x/k", "no port"),
+        ("cassandra://h:x/k", "not a port"),
         ("cassandra://h:1,i:2/k", "one port"),
         ("cassandra://h/k?color=red", "color"),
         ("cassandra://h/k?consistency=maybe", "consistency"),

@@ -109,7 +109,7 @@ def test_only_records_that_were_changed_are_damaged(counters_path: Path) -> None
 def test_a_symbolic_link_is_refused_as_a_counter_file(counters_path: Path, tmp_path: Path) -> None:
     """They would lie where it leads, which may be anywhere."""
     counters_path.symlink_to(tmp_path / "elsewhere")
-    with pytest.raises(StoreError, match="cannot be kept here"):
+    with pytest.raises(StoreError, match="cannot be stored here"):
         FileQuotaCounters(counters_path)
     assert not (tmp_path / "elsewhere").exists()
 

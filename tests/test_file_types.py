@@ -48,7 +48,7 @@ def test_only_regular_files_hold_counters_and_times(tmp_path: Path, put: Callabl
     for use in (open_counters, read_made):
         with pytest.raises(StoreError, match="counters"):
             use(tmp_path)
-    with pytest.raises(StoreError, match=r"graph\.quotas: the counters of quotas cannot be kept here"):
+    with pytest.raises(StoreError, match=r"graph\.quotas: quota counters cannot be stored here"):
         FileQuotaCounters(tmp_path / "graph.quotas")
     assert TimeFiles(tmp_path, b"secret").trusted.read() is None
     assert PRECIOUS == (tmp_path / "precious").read_bytes()

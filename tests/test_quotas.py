@@ -330,7 +330,7 @@ def test_another_file_is_not_taken_for_counters(tmp_path: Path, content: bytes) 
     path = tmp_path / "graph.quotas"
     path.write_bytes(content)
 
-    with pytest.raises(StoreError, match="holds no counters of quotas, or is damaged; remove it"):
+    with pytest.raises(StoreError, match="is not a file of quota counters, or is damaged; remove it"):
         FileQuotaCounters(path)
     assert content == path.read_bytes()
 
