@@ -142,6 +142,14 @@ def test_pages_are_the_same_with_the_file_behind_it_and_without_it(served: Serve
     served.close()
 
 
+def test_many_new_accounts_get_into_the_file_with_one_step(served: Served) -> None:
+    """More than are read one by one."""
+    served.apply(*(AccountEvent(AccountRecord(f"new{number}", f"new{number}", "New"), 1) for number in range(20)))
+    served.step()
+    assert served.path.read_bytes().count(b"new") == 20
+    served.close()
+
+
 def test_a_rename_reaches_readers_before_and_after_the_file(served: Served) -> None:
     """A reader whose file is behind the store reads changed rows from the store."""
     served.step()

@@ -56,7 +56,7 @@ class SqliteSource:
     def get(self, table: Table, keys: Sequence[Key]) -> list[bytes | None]:
         """Return the values of keys."""
         if len(keys) > _FEW:
-            found = dict(self._execute(_STATEMENTS[table].get_many, (encode(keys).decode(),)).fetchall())
+            found = dict(self._execute(_STATEMENTS[table].get_many, (encode(list(keys)).decode(),)).fetchall())
             return [found.get(key) for key in keys]
         execute, statement = self._execute, _STATEMENTS[table].get
         rows = [execute(statement, (key,)).fetchall() for key in keys]
@@ -77,7 +77,7 @@ class SqliteSource:
             among = set(owners)
             rows = self.scan(table, pair_key(owners[0], 0), pair_key(owners[-1], LAST_SECOND))
             return [row for row in rows if first_of(row[0]) in among]  # type: ignore[arg-type, misc]
-        return self._execute(_STATEMENTS[table].of_owners, (encode(owners).decode(),)).fetchall()
+        return self._execute(_STATEMENTS[table].of_owners, (encode(list(owners)).decode(),)).fetchall()
 
     def has_rows(self, table: Table) -> bool:
         """Return whether a table has a row."""
