@@ -30,11 +30,11 @@ from retinue import wiring
 from retinue.audit.record import Auditor, AuditRecord, RequestContext, RequestOutcome
 from retinue.clock import SystemClock
 from retinue.model import Pool, Quota, QuotaKey, TokenGrant
+from retinue.quota.counters import QuotaStatus
+from retinue.quota.file_counters import FileQuotaCounters
 from retinue.serving.worker import GC_THRESHOLDS
 from retinue.settings import Settings
-from retinue.store.file_quota_counters import FileQuotaCounters
 from retinue.store.open import open_store
-from retinue.store.quota_counters import QuotaStatus
 from retinue.web.listener import bind, public_server
 from retinue.web.routes import Access
 from retinue.wire import rendering

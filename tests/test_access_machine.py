@@ -33,7 +33,7 @@ from retinue.model import (
     TokenGrant,
     Usage,
 )
-from retinue.store.quota_counters import DAY_SECONDS
+from retinue.quota.counters import DAY_SECONDS
 from support.backends import BackendFactory
 from support.frozen_clock import FrozenClock
 

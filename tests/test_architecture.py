@@ -32,34 +32,48 @@ MAY_IMPORT = {
     "wire": {"errors", "model"},
     "sample_files": {"duck", "escaping", "temporary"},
     "sample": {"errors", "sample_files", "temporary"},
+    "quota": WORDS | {"locks"},
+    "quota.cassandra": WORDS | {"quota", "store.cassandra", "store.cassandra.session"},
     "store.contract": {"model"},
     "store.bulk": {"model"},
-    "store.quota_counters": {"model"},
-    "store.counter_file": WORDS | {"locks"},
-    "store.file_quota_counters": WORDS | {"store.quota_counters", "store.counter_file"},
-    "store.client_rows": WORDS | {"store.contract"},
     "store.paths": set[str](),
-    "store.open": {"errors", "clock", "model", "store.contract", "store.bulk", "store.quota_counters"}
-    | {"store.paths", "store.sqlite", "store.cassandra"},
     "store.profiles": {"errors", "model"},
-    "store.cassandra": WORDS
-    | {"history", "store.contract", "store.client_rows", "store.file_quota_counters", "store.profiles", "store.rules"}
-    | {"store.bulk", "store.quota_counters", "store.paths", "key_pair"},
-    "store.rules": WORDS | {"history", "store.contract", "store.bulk"},
+    "store.layout": WORDS | {"history", "store.bulk", "store.profiles", "store.load.columns", "store.load.placing"},
+    "store.rules": WORDS | {"history", "store.contract", "store.layout"},
+    "store.load": WORDS
+    | {"history", "store.contract", "store.bulk", "store.layout", "store.rules"}
+    | {"store.load.columns", "store.load.placing"},
+    "store.load.columns": WORDS | {"store.layout"},
+    "store.load.placing": {"model"},
+    "store.writer": WORDS | {"store.contract", "store.bulk", "store.layout", "store.rules", "store.load"},
     "store.sqlite": WORDS
-    | {"history", "store.contract", "store.bulk", "store.client_rows", "store.profiles", "store.rules"}
-    | {"store.file_quota_counters", "store.paths"},
-    "access": WORDS | {"store.contract", "store.quota_counters"},
-    "audit": WORDS | {"store.contract", "store.quota_counters", "locks"},
+    | {"store.contract", "store.layout", "store.sqlite.files", "access.sqlite", "access.client_rows"},
+    "store.sqlite.files": WORDS | {"store.layout", "store.sqlite"},
+    "store.sqlite.backend": WORDS
+    | {"store.sqlite", "store.sqlite.files", "store.layout", "store.writer", "store.paths"}
+    | {"access.sqlite", "quota"},
+    "store.cassandra": WORDS | {"store.contract", "store.bulk", "store.layout", "store.cassandra.session", "key_pair"},
+    "store.cassandra.session": WORDS | {"store.cassandra", "key_pair"},
+    "store.cassandra.backend": WORDS
+    | {"store.cassandra", "store.cassandra.session", "store.contract", "store.writer", "store.paths"}
+    | {"access.cassandra", "quota", "quota.cassandra"},
+    "store.open": {"errors", "clock", "model", "store.contract", "store.bulk", "quota", "store.paths"}
+    | {"store.sqlite.backend", "store.cassandra.backend", "store.cassandra"},
+    "access": WORDS | {"store.contract", "quota"},
+    "access.client_rows": WORDS | {"store.contract"},
+    "access.sqlite": WORDS | {"store.contract", "access.client_rows", "store.sqlite.files"},
+    "access.cassandra": WORDS
+    | {"store.contract", "access.client_rows", "quota", "store.cassandra", "store.cassandra.session"},
+    "audit": WORDS | {"store.contract", "quota", "locks"},
     "following": WORDS | {"store.contract"},
     "ingest": WORDS | {"duck", "store.contract", "store.bulk", "store.open"},
     "export": WORDS | {"duck", "store.bulk"},
     "client": {"errors", "clock", "names", "escaping"},
     "collect": {"errors", "names", "clock", "durable", "locks", "client", "duck", "export"},
     "web": WORDS
-    | {"wire", "faults", "store.contract", "store.quota_counters", "following", "access", "audit"}
+    | {"wire", "faults", "store.contract", "quota", "following", "access", "audit"}
     | {"ingest", "key_pair"},
-    "wiring": WORDS | {"store.contract", "store.quota_counters", "access", "audit", "faults", "following", "web"},
+    "wiring": WORDS | {"store.contract", "quota", "access", "audit", "faults", "following", "web"},
     "local": WORDS | {"faults", "wire", "store.contract", "store.open", "access", "audit", "wiring", "ingest", "web"},
     "pytest_plugin": {"local", "sample"},
     "serving": WORDS
@@ -96,14 +110,18 @@ LIBRARY_PLACES: dict[str, str | tuple[str, ...]] = {
         "ingest/staging.py",
         "export/files.py",
         "store/bulk.py",
-        "store/cassandra/graph_scan.py",
-        "store/sqlite/batch_insert.py",
-        "store/sqlite/bulk_load.py",
-        "store/sqlite/packing.py",
-        "store/sqlite/slot_arrays.py",
-        "store/sqlite/row_set.py",
-        "store/sqlite/existing_lists.py",
-        "store/sqlite/graph_scan.py",
+        "store/layout/check_columns.py",
+        "store/layout/check_lists.py",
+        "store/layout/mapped_rows.py",
+        "store/layout/row_file.py",
+        "store/layout/scan.py",
+        "store/load/bulk_load.py",
+        "store/load/columns.py",
+        "store/load/groups.py",
+        "store/load/loader.py",
+        "store/load/placing.py",
+        "store/load/row_set.py",
+        "store/sqlite/fast_graph.py",
     ),
     "rich": "cli/terminal.py",
     "prometheus_client": "web/metrics.py",
@@ -126,7 +144,7 @@ AROUND_THE_STREAM = re.compile(
 )
 
 # `locks.py` says what a file system without locks means; quota counters are locked for each answer.
-LOCKING = {"locks.py", "store/counter_file.py"}
+LOCKING = {"locks.py", "quota/counter_file.py"}
 
 # A command that runs another one hands its environment on; a refused certificate is explained by what the TLS library
 # was given there.

@@ -7,13 +7,13 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
+from retinue.store.sqlite.check_lists import TABLES
 
 from retinue.export.files import ExportOptions, export
 from retinue.ingest.records import ACCOUNT_COLUMNS
 from retinue.model import ErasureEvent, FollowEvent
 from retinue.store.open import open_store
 from retinue.store.sqlite import bulk_load
-from retinue.store.sqlite.check_lists import TABLES
 from support.bulk_twins import EARLY, FORMS, NOW, PAIRS, Row, follows_in, spell, write
 from support.service import problems_of
 from support.thorough import examples

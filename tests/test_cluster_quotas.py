@@ -14,12 +14,12 @@ from hypothesis import given, settings
 
 from retinue.errors import StoreUnavailable
 from retinue.model import Pool, Quota, QuotaKey, RateLimit, Usage
+from retinue.quota.cassandra import CassandraQuotaCounters
+from retinue.quota.counters import DAY_SECONDS
+from retinue.quota.file_counters import FileQuotaCounters
 from retinue.store.cassandra import location
-from retinue.store.cassandra.quota_counters import CassandraQuotaCounters
 from retinue.store.cassandra.session import Session
 from retinue.store.cassandra.statements import Row
-from retinue.store.file_quota_counters import FileQuotaCounters
-from retinue.store.quota_counters import DAY_SECONDS
 from support.thorough import examples
 
 NODES = ("ape", "bee", "cat")

@@ -17,11 +17,11 @@ from retinue.access import authentication
 from retinue.access.authentication import Authenticator
 from retinue.access.clients import Clients, fresh_secret
 from retinue.access.management_token import management_token
+from retinue.access.sqlite import SqliteAccess
 from retinue.errors import InvalidClient, InvalidToken, WrongSecret
 from retinue.model import RESEARCH_SCOPE, ClientChange, TokenGrant
 from retinue.store.open import open_store
 from retinue.store.sqlite import files
-from retinue.store.sqlite.access import SqliteAccess
 from retinue.web.request_log import LogIds
 from support.frozen_clock import FrozenClock
 from support.service import Service

@@ -12,9 +12,9 @@ from hypothesis import given, settings
 
 from retinue.errors import StoreError, StoreUnavailable
 from retinue.model import Pool, Quota, QuotaKey, RateLimit, Usage
-from retinue.store.counter_file import FIRST_RECORDS, RECORD_BYTES
-from retinue.store.file_quota_counters import FileQuotaCounters
-from retinue.store.quota_counters import DAY_SECONDS, Counted
+from retinue.quota.counter_file import FIRST_RECORDS, RECORD_BYTES
+from retinue.quota.counters import DAY_SECONDS, Counted
+from retinue.quota.file_counters import FileQuotaCounters
 from support.counter_files import CALLS, DAY, NOON, QUOTA_KEY, charge, overwrite
 from support.thorough import examples
 

@@ -11,8 +11,8 @@ from retinue.access.management_token import management_token
 from retinue.audit.record_counters import open_counters, read_made
 from retinue.audit.trusted_time import TimeFiles
 from retinue.errors import InputError, StoreError
+from retinue.quota.file_counters import FileQuotaCounters
 from retinue.safe_files import open_regular
-from retinue.store.file_quota_counters import FileQuotaCounters
 
 PRECIOUS = b"not a file of ours"
 

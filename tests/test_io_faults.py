@@ -20,7 +20,7 @@ from retinue.access.management_token import ManagementToken, management_token
 from retinue.collect.journal import Journal, StartRecord, records
 from retinue.errors import InputError, StoreError, StoreUnavailable
 from retinue.model import Pool, Quota, QuotaKey
-from retinue.store.file_quota_counters import FileQuotaCounters
+from retinue.quota.file_counters import FileQuotaCounters
 from support.commands import list_of
 from support.io_faults import Commands, Done, Fault, failing
 from support.service import problems_of

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
+from retinue.store.sqlite.writer import SqliteGraphWriter
 
 from retinue.following import Following
 from retinue.model import (
@@ -28,7 +29,6 @@ from retinue.model import (
 )
 from retinue.store.open import open_store
 from retinue.store.sqlite.graph import SqliteGraph
-from retinue.store.sqlite.writer import SqliteGraphWriter
 from retinue.wire import rendering
 from support.frozen_clock import FrozenClock
 from support.model_store import ModelGraph

@@ -11,8 +11,8 @@ import pytest
 from retinue.access.quotas import TOKEN_RATE
 from retinue.errors import StoreError
 from retinue.model import Pool, Quota, QuotaKey, RateLimit, Visibility
-from retinue.store.file_quota_counters import FileQuotaCounters
-from retinue.store.quota_counters import DAY_SECONDS
+from retinue.quota.counters import DAY_SECONDS
+from retinue.quota.file_counters import FileQuotaCounters
 from retinue.web.oauth import FAILURE_SECONDS, MOST_FAILURES
 from support.frozen_clock import FrozenClock
 from support.service import FOLLOWERS, FOLLOWING, INFO, TOKEN, Service

@@ -15,10 +15,10 @@ from retinue.audit.log import AuditLog, RotationPolicy
 from retinue.audit.record import AuditRecord
 from retinue.audit.recount import FutureDayWarnings, Recount
 from retinue.model import Pool, Quota, QuotaKey, RateLimit, RegisteredClient
+from retinue.quota.counter_file import RECORD_BYTES
+from retinue.quota.counters import DAY_SECONDS
+from retinue.quota.file_counters import FileQuotaCounters
 from retinue.store.contract import Checkpoint
-from retinue.store.counter_file import RECORD_BYTES
-from retinue.store.file_quota_counters import FileQuotaCounters
-from retinue.store.quota_counters import DAY_SECONDS
 from support.counter_files import DAY, NOON, QUOTA_KEY, charge, overwrite
 from support.thorough import examples
 

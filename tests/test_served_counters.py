@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from retinue.store.counter_file import RECORD_BYTES
+from retinue.quota.counter_file import RECORD_BYTES
 from running import Client as ApiClient
 from running import Server, running_server
 from support.commands import retinue

@@ -10,16 +10,16 @@ import apsw
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from retinue.store.rules.slots import SlotAllocator
+from retinue.store.rules.values import Around
+from retinue.store.sqlite.row_cache import FORGET_ONE_BY_ONE, RowCache
+from retinue.store.sqlite.slot_runs import SqliteSlotRuns
+from retinue.store.sqlite.writer import SqliteGraphWriter
 
 from retinue import errors
 from retinue.model import AccountRecord, Direction, FollowRecord, PageRequest, Row
 from retinue.store.open import open_store
-from retinue.store.rules.slots import SlotAllocator
-from retinue.store.rules.values import Around
 from retinue.store.sqlite import files, graph, relocations, row_cache
-from retinue.store.sqlite.row_cache import FORGET_ONE_BY_ONE, RowCache
-from retinue.store.sqlite.slot_runs import SqliteSlotRuns
-from retinue.store.sqlite.writer import SqliteGraphWriter
 from support.frozen_clock import FrozenClock, TickingClock
 from support.model_store import free_second
 from support.service import problems_of

@@ -2,8 +2,8 @@
 
 from msgspec.structs import replace
 
+from retinue.access.client_rows import CLOCK_SKEW_SECONDS
 from retinue.model import TOKEN_SECONDS, ClientChange, Quota, QuotaKey, RateLimit, RegisteredClient, Secrets, TokenGrant
-from retinue.store.client_rows import CLOCK_SKEW_SECONDS
 from support.backends import BackendFactory
 from support.store_contract import run
 

@@ -12,8 +12,8 @@ from retinue.audit.record import Auditor
 from retinue.clock import Clock
 from retinue.faults import FaultInjector, SharedFaults
 from retinue.following import Following
+from retinue.quota.counters import QuotaCounters
 from retinue.store.contract import AccessStore, FastGraph, GraphReader
-from retinue.store.quota_counters import QuotaCounters
 from retinue.web.asgi import Application
 from retinue.web.fast_path import FastPath
 from retinue.web.faults import FaultyApplication

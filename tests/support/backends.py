@@ -12,18 +12,18 @@ from typing import Any, NamedTuple, Protocol
 
 import pytest
 
+from retinue.access.cassandra import CassandraAccess
 from retinue.model import Row
+from retinue.quota.cassandra import CassandraQuotaCounters
+from retinue.quota.file_counters import FileQuotaCounters
 from retinue.store.cassandra import store as cluster
-from retinue.store.cassandra.access import CassandraAccess
 from retinue.store.cassandra.check import CassandraChecker
 from retinue.store.cassandra.engine import CassandraEngine
 from retinue.store.cassandra.graph import CassandraGraph
 from retinue.store.cassandra.location import parse
-from retinue.store.cassandra.quota_counters import CassandraQuotaCounters
 from retinue.store.cassandra.retry import Backoff
 from retinue.store.cassandra.scan import CassandraScan
 from retinue.store.cassandra.session import Session, TransientFailure
-from retinue.store.file_quota_counters import FileQuotaCounters
 from retinue.store.open import OpenAccess, OpenGraph, OpenQuotas, OpenScan, OpenWriter, open_store
 from retinue.store.writer import EngineGraphWriter
 from support.frozen_clock import FrozenClock

@@ -11,6 +11,8 @@ from typing import Any
 import duckdb
 import pytest
 from hypothesis import strategies as st
+from retinue.store.sqlite.check_lists import TABLES, entries_of
+from retinue.store.sqlite.writer import SqliteGraphWriter
 
 from retinue.ingest import bulk, staging
 from retinue.ingest.importer import Import, ImportCounts, import_accounts, import_follows
@@ -20,8 +22,6 @@ from retinue.ingest.tables import open_table
 from retinue.model import FollowEvent
 from retinue.store.open import open_store
 from retinue.store.sqlite import files
-from retinue.store.sqlite.check_lists import TABLES, entries_of
-from retinue.store.sqlite.writer import SqliteGraphWriter
 from support.frozen_clock import FrozenClock
 
 NOW = 1_700_000_000

@@ -7,8 +7,8 @@ import pytest
 
 from retinue.access.quotas import TOKEN_RATE
 from retinue.model import Pool, Quota, QuotaKey
-from retinue.store.file_quota_counters import FileQuotaCounters
-from retinue.store.quota_counters import DAY_SECONDS
+from retinue.quota.counters import DAY_SECONDS
+from retinue.quota.file_counters import FileQuotaCounters
 
 DAY = 20_000
 NOON = DAY * DAY_SECONDS + DAY_SECONDS // 2

@@ -15,7 +15,12 @@ from array import array
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+from retinue.store.sqlite.blocks import Block, columns_of, read_block
+from retinue.store.sqlite.existing_lists import entries_in
+from retinue.store.sqlite.pair_table import PairRow, decoded
+
 from retinue.access.authentication import MAX_TOKEN_BYTES, bearer_token
+from retinue.access.client_rows import CLIENT_COLUMNS, GRANT_COLUMNS, checkpoint_of, client_of, grant_of
 from retinue.access.management_token import ManagementToken
 from retinue.audit.hash_chain import BEGINNING
 from retinue.audit.log_files import AuditLine, follow
@@ -35,12 +40,8 @@ from retinue.ingest.values import BadRecord
 from retinue.intercept.exchanges import Exchanges
 from retinue.intercept.traffic import Traffic
 from retinue.model import Pool, Quota, QuotaKey, RateLimit
-from retinue.store.client_rows import CLIENT_COLUMNS, GRANT_COLUMNS, checkpoint_of, client_of, grant_of
+from retinue.quota.file_counters import FileQuotaCounters
 from retinue.store.contract import Checkpoint
-from retinue.store.file_quota_counters import FileQuotaCounters
-from retinue.store.sqlite.blocks import Block, columns_of, read_block
-from retinue.store.sqlite.existing_lists import entries_in
-from retinue.store.sqlite.pair_table import PairRow, decoded
 from retinue.web.heads import length_of, relevant_part, repeated, without_upgrade
 from retinue.web.trusted_proxies import TrustedProxies, trusted_networks
 from retinue.wire import parsing

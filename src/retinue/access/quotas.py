@@ -3,7 +3,7 @@
 from retinue.clock import Clock
 from retinue.errors import QuotaExceeded, RateLimitExceeded
 from retinue.model import Pool, RateLimit, RegisteredClient, TokenGrant, Usage
-from retinue.store.quota_counters import QuotaCounters, QuotaStatus
+from retinue.quota.counters import QuotaCounters, QuotaStatus
 
 # Token requests cost no quota, but each is written to disk, and no client needs more than one per call.
 TOKEN_RATE = RateLimit(600, 60)

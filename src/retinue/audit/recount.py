@@ -17,8 +17,8 @@ from retinue.audit.log_files import follow, lines_of, missing_at_end, retained_f
 from retinue.audit.record import AuditRecord
 from retinue.audit.record_counters import read_made
 from retinue.model import MAX_SECOND, Direction, Quota, QuotaKey, RegisteredClient, Usage
+from retinue.quota.counters import DAY_SECONDS, Counted, Restoring
 from retinue.store.contract import Checkpoint
-from retinue.store.quota_counters import DAY_SECONDS, Counted, Restoring
 
 _OK = 200
 _TOO_MANY = 429

@@ -11,11 +11,11 @@ from typing import Protocol
 from retinue.clock import Clock
 from retinue.errors import InputError
 from retinue.model import Row, RowEncoding, Shown_co
+from retinue.quota.counters import QuotaCounters, Restoring
 from retinue.store.bulk import BulkWriter, GraphScan
 from retinue.store.cassandra.location import SCHEME, is_location, parse
 from retinue.store.contract import AccessStore, AuditStore, Checker, FastGraph, GraphReader, GraphWriter
 from retinue.store.paths import Reach, StorePaths
-from retinue.store.quota_counters import QuotaCounters, Restoring
 
 
 class Closing(Protocol):

@@ -16,8 +16,8 @@ from retinue.audit.record import Auditor, RequestContext, RequestOutcome, page_r
 from retinue.clock import Clock
 from retinue.following import page_request_of
 from retinue.model import RESEARCH_SCOPE, Account, Direction, Pool, Query, TokenGrant
+from retinue.quota.counters import QuotaStatus
 from retinue.store.contract import EncodedRows, FastGraph
-from retinue.store.quota_counters import QuotaStatus
 from retinue.web.heads import relevant_part, values_of
 from retinue.web.replies import Headers, encode_reply, error_reply
 from retinue.web.request_log import LogIds

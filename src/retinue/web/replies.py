@@ -7,7 +7,7 @@ from typing import Any, Protocol
 from msgspec import Struct
 
 from retinue import errors
-from retinue.store.quota_counters import QuotaStatus
+from retinue.quota.counters import QuotaStatus
 from retinue.wire import rendering
 
 Scope = MutableMapping[str, Any]

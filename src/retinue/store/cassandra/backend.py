@@ -7,22 +7,22 @@ from random import SystemRandom
 from secrets import token_hex
 from threading import Event
 
+from retinue.access.cassandra import CassandraAccess
 from retinue.clock import Clock
 from retinue.durable import PUBLIC, write_atomically
 from retinue.errors import InputError
 from retinue.model import Account, PageRequest, Row, RowEncoding
+from retinue.quota.cassandra import CassandraQuotaCounters
+from retinue.quota.file_counters import FileQuotaCounters
 from retinue.store.cassandra import store
-from retinue.store.cassandra.access import CassandraAccess
 from retinue.store.cassandra.check import CassandraChecker
 from retinue.store.cassandra.engine import CassandraEngine
 from retinue.store.cassandra.graph import CassandraGraph
 from retinue.store.cassandra.location import SCHEME, Location
-from retinue.store.cassandra.quota_counters import CassandraQuotaCounters
 from retinue.store.cassandra.retry import Backoff
 from retinue.store.cassandra.scan import CassandraScan
 from retinue.store.cassandra.session import Session
 from retinue.store.contract import EncodedRows
-from retinue.store.file_quota_counters import FileQuotaCounters
 from retinue.store.paths import Reach, StorePaths
 from retinue.store.writer import EngineGraphWriter
 

@@ -4,14 +4,14 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager, suppress
 from pathlib import Path
 
+from retinue.access.sqlite import SqliteAccess
 from retinue.clock import Clock
 from retinue.errors import InputError
 from retinue.model import Row, RowEncoding
-from retinue.store.file_quota_counters import FileQuotaCounters
+from retinue.quota.file_counters import FileQuotaCounters
 from retinue.store.layout.mapped_rows import MappedRows
 from retinue.store.paths import Reach, StorePaths
 from retinue.store.sqlite import files
-from retinue.store.sqlite.access import SqliteAccess
 from retinue.store.sqlite.backup import back_up
 from retinue.store.sqlite.check import SqliteChecker
 from retinue.store.sqlite.engine import SqliteEngine

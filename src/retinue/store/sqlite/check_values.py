@@ -3,9 +3,9 @@
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
+from retinue.access.client_rows import CLIENT_COLUMNS, SECRET_COLUMNS, checkpoint_of, client_of, secrets_of
+from retinue.access.sqlite import AUDIT_CHECKPOINT
 from retinue.errors import StoreUnavailable
-from retinue.store.client_rows import CLIENT_COLUMNS, SECRET_COLUMNS, checkpoint_of, client_of, secrets_of
-from retinue.store.sqlite.access import AUDIT_CHECKPOINT
 from retinue.store.sqlite.files import Execute
 
 _CLIENTS = f"SELECT {', '.join(CLIENT_COLUMNS + SECRET_COLUMNS)} FROM client ORDER BY id"

@@ -9,7 +9,9 @@ The short-term limit and the one of calls for tokens count each machine by itsel
 """
 
 from retinue.model import Pool, Quota, QuotaKey, RateLimit, Usage
-from retinue.store.cassandra.node_quota import (
+from retinue.quota.counters import Counted, QuotaStatus
+from retinue.quota.file_counters import FileQuotaCounters
+from retinue.quota.node_quota import (
     NOTHING,
     Amounts,
     NodeQuota,
@@ -21,8 +23,6 @@ from retinue.store.cassandra.node_quota import (
 )
 from retinue.store.cassandra.session import Session
 from retinue.store.cassandra.statements import Row
-from retinue.store.file_quota_counters import FileQuotaCounters
-from retinue.store.quota_counters import Counted, QuotaStatus
 
 _GRANTED = "SELECT granted FROM quota WHERE client = ? AND since = ? AND day = ?"
 _GRANT = "UPDATE quota SET granted = ? WHERE client = ? AND since = ? AND day = ? IF granted = ?"

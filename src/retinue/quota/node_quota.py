@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from msgspec import Struct
 
 from retinue.model import Pool, Quota, QuotaKey, RateLimit, Usage
-from retinue.store.quota_counters import QuotaStatus
+from retinue.quota.counters import QuotaStatus
 
 Amounts = tuple[int, int, int]
 

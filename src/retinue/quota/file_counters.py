@@ -10,8 +10,8 @@ from struct import Struct
 
 from retinue.errors import StoreUnavailable
 from retinue.model import Pool, Quota, QuotaKey, RateLimit, Usage
-from retinue.store.counter_file import RECORD_BYTES, CounterFile
-from retinue.store.quota_counters import DAY_SECONDS, Counted, QuotaStatus
+from retinue.quota.counter_file import RECORD_BYTES, CounterFile
+from retinue.quota.counters import DAY_SECONDS, Counted, QuotaStatus
 
 _BUCKETS = 60  # one for each second of the longest rate limit
 # The head of a record: the client's creation, the day, its list calls, list rows and other calls; then of the window

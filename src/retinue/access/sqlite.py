@@ -12,9 +12,7 @@ from typing import Any, TypeVar
 
 from msgspec import structs
 
-from retinue.errors import StoreUnavailable
-from retinue.model import ClientChange, RegisteredClient, Secrets, TokenGrant
-from retinue.store.client_rows import (
+from retinue.access.client_rows import (
     CLIENT_COLUMNS,
     GRANT_COLUMNS,
     SECRET_COLUMNS,
@@ -26,6 +24,8 @@ from retinue.store.client_rows import (
     secrets_of,
     values_of,
 )
+from retinue.errors import StoreUnavailable
+from retinue.model import ClientChange, RegisteredClient, Secrets, TokenGrant
 from retinue.store.contract import Checkpoint
 from retinue.store.sqlite import files
 

@@ -10,11 +10,7 @@ from typing import Any
 
 from msgspec import structs
 
-from retinue.errors import StoreError, StoreUnavailable
-from retinue.model import ClientChange, RegisteredClient, Secrets, TokenGrant
-from retinue.store.cassandra.session import Session
-from retinue.store.cassandra.statements import Statement
-from retinue.store.client_rows import (
+from retinue.access.client_rows import (
     CLIENT_COLUMNS,
     GRANT_COLUMNS,
     SECRET_COLUMNS,
@@ -26,8 +22,12 @@ from retinue.store.client_rows import (
     secrets_of,
     values_of,
 )
+from retinue.errors import StoreError, StoreUnavailable
+from retinue.model import ClientChange, RegisteredClient, Secrets, TokenGrant
+from retinue.quota.counters import DAY_SECONDS
+from retinue.store.cassandra.session import Session
+from retinue.store.cassandra.statements import Statement
 from retinue.store.contract import Checkpoint
-from retinue.store.quota_counters import DAY_SECONDS
 
 _HOUR_SECONDS = 3600
 _AUDIT_SECRET_BYTES = 32

@@ -1,0 +1,1 @@
+"""Quota counters of clients: their contract, in a file, and for the machines of a cluster."""
