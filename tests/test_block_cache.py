@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from retinue.model import AccountEvent, AccountRecord, Direction, Event, FollowEvent, PageRequest, Visibility
 from retinue.store.contract import EncodedRows
-from retinue.store.sqlite import block_cache, row_cache
+from retinue.store.layout import block_cache
 from retinue.store.sqlite.wal_index import WalIndex
 from support.service import Service
 from support.thorough import examples
@@ -74,7 +74,7 @@ def test_cached_blocks_equal_the_file(
 @pytest.fixture
 def hub(service: Service, monkeypatch: pytest.MonkeyPatch) -> Service:
     """A list of several blocks, while there is room for images of only a few."""
-    monkeypatch.setattr(block_cache, "_BYTES", 500_000)
+    monkeypatch.setattr(block_cache, "BYTES_PER_BLOCK", 500_000)
     service.follow("hub", *((f"f{number}", EARLY + 2 * number) for number in range(700)))
     return service
 

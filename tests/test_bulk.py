@@ -7,14 +7,13 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
-from retinue.store.sqlite.check_lists import TABLES
 
 from retinue.export.files import ExportOptions, export
 from retinue.ingest.records import ACCOUNT_COLUMNS
 from retinue.model import ErasureEvent, FollowEvent
+from retinue.store.load import loader
 from retinue.store.open import open_store
-from retinue.store.sqlite import bulk_load
-from support.bulk_twins import EARLY, FORMS, NOW, PAIRS, Row, follows_in, spell, write
+from support.bulk_twins import EARLY, ENTRY_TABLES, FORMS, NOW, PAIRS, Row, follows_in, spell, write
 from support.service import problems_of
 from support.thorough import examples
 
@@ -38,9 +37,9 @@ USUAL = st.lists(st.tuples(PAIRS, SECONDS_AND_NONE), unique_by=lambda row: row[0
 def test_ordinary_rows_are_stored_alike(
     new_twins: Any, monkeypatch: pytest.MonkeyPatch, history: list[FollowEvent], rows: list[Row], kind: str, long: bool
 ) -> None:
-    """Lists, positions, pairs, slot runs and counts are the same as row by row, for every history."""
-    monkeypatch.setattr(bulk_load, "_LONG", 0 if long else 10_000)
-    monkeypatch.setattr(bulk_load, "MUCH_LONGER", 1)
+    """Lists, positions, histories, slot runs and counts are the same as row by row, for every history."""
+    monkeypatch.setattr(loader, "ALWAYS_REWRITTEN", 0 if long else 10_000)
+    monkeypatch.setattr(loader, "MUCH_LONGER", 1)
     known = {(event.follower, event.followee) for event in history}
     rows = [row for row in rows if row[:2] not in known]
     by_row, in_bulk, folder = new_twins(history)
@@ -101,12 +100,10 @@ def test_any_rows_are_counted_alike(
         assert by_row.load(path) == in_bulk.load(path)
         assert by_row.rejected() == in_bulk.rejected()
         first, second = by_row.contents(), in_bulk.contents()
-        for table in ("following", "followers", "following_aside", "followers_aside"):
+        for table in ENTRY_TABLES:
             assert follows_in(first[table]) == follows_in(second[table])
-        assert [row[:3] for row in first["pair"] if row[2] != "None"] == [
-            row[:3] for row in second["pair"] if row[2] != "None"
-        ]
-        assert first["account"] == second["account"]
+        for table in ("following_history", "followers_history", "account"):
+            assert first[table] == second[table]
         assert [] == problems_of(in_bulk.store)
 
 
@@ -136,9 +133,10 @@ def test_rows_with_ends_and_positions_are_counted_alike(
     assert by_row.load(path) == in_bulk.load(path)
     assert by_row.rejected() == in_bulk.rejected()
     first, second = by_row.contents(), in_bulk.contents()
-    for table in ("following", "followers", "following_aside", "followers_aside"):
+    for table in ENTRY_TABLES:
         assert follows_in(first[table]) == follows_in(second[table])
-    assert [row[:4] for row in first["ended"]] == [row[:4] for row in second["ended"]]
+    for table in ("following_history", "followers_history"):
+        assert first[table] == second[table]
     assert [] == problems_of(in_bulk.store)
 
 
@@ -157,6 +155,6 @@ def test_an_export_is_loaded_alike(new_twins: Any, history: list[FollowEvent], r
     path = folder / "exported" / f"follows.{kind}"
     assert by_row.load(path) == in_bulk.load(path)
     assert by_row.contents() == in_bulk.contents()
-    for table in (*TABLES, "following_taken", "followers_taken"):
+    for table in (*ENTRY_TABLES, "following_run", "followers_run"):
         assert original.contents()[table] == in_bulk.contents()[table]
     assert [] == problems_of(in_bulk.store)

@@ -21,7 +21,6 @@ from retinue.ingest.records import FOLLOW_COLUMNS
 from retinue.ingest.tables import open_table
 from retinue.model import Direction, PageRequest
 from retinue.store.open import open_store
-from retinue.store.sqlite import check_lists, files
 from running import Refused, Session, fresh_token, running_server
 from support.bulk_twins import EARLY, NOW
 from support.service import problems_of
@@ -47,8 +46,8 @@ def imported(store: Path, table: Path) -> subprocess.Popen[str]:
 def follows_of(store: Path) -> int:
     """How many follows a store has, after a look at all its invariants."""
     assert [] == problems_of(store)
-    with closing(files.open_for_reading(store, files.GRAPH)) as connection:
-        return check_lists.follows(files.executor(connection))
+    with closing(open_store(str(store)).checker(SystemClock())) as checker:
+        return asyncio.run(checker.facts())["follows"]
 
 
 def test_a_killed_load_leaves_a_sound_store(many: Path, tmp_path: Path) -> None:

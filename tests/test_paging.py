@@ -12,7 +12,6 @@ from typing import Any, NamedTuple
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
-from retinue.store.sqlite.writer import SqliteGraphWriter
 
 from retinue.following import Following
 from retinue.model import (
@@ -71,7 +70,7 @@ class Twins:
         self.clock = FrozenClock(NOW)
         self.direction = direction
         open_store(str(path)).create()
-        self.writer = SqliteGraphWriter(path, self.clock)
+        self.writer = open_store(str(path)).writer(self.clock)
         self.graph = SqliteGraph(path, self.clock, Row)
         self.ready = open_store(str(path)).served_graph(self.clock, rendering.ROW_ENCODING, 0)[0]
         self.model = ModelGraph()

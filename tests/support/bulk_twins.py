@@ -11,19 +11,23 @@ from typing import Any
 import duckdb
 import pytest
 from hypothesis import strategies as st
-from retinue.store.sqlite.check_lists import TABLES, entries_of
-from retinue.store.sqlite.writer import SqliteGraphWriter
 
 from retinue.ingest import bulk, staging
 from retinue.ingest.importer import Import, ImportCounts, import_accounts, import_follows
 from retinue.ingest.records import ACCOUNT_COLUMNS, FOLLOW_COLUMNS
 from retinue.ingest.rejects import RejectsFile
 from retinue.ingest.tables import open_table
-from retinue.model import FollowEvent
+from retinue.model import Direction, FollowEvent
+from retinue.store.layout.accounts import decode_account
+from retinue.store.layout.sealing import unseal
+from retinue.store.layout.tables import ACCOUNT, LISTS, KeyKind, Table, first_of, second_of
+from retinue.store.load.columns import decode_blocks
 from retinue.store.open import open_store
 from retinue.store.sqlite import files
+from retinue.store.sqlite.engine import SqliteSource
 from support.frozen_clock import FrozenClock
 
+ENTRY_TABLES = ("following", "followers", "following_hidden", "followers_hidden")
 NOW = 1_700_000_000
 EARLY = 1_600_000_000
 Row = tuple[str, ...]
@@ -52,13 +56,13 @@ class ImportedStore:
         self._is_bulk = is_bulk
         open_store(self.store).create()
         self._clock = FrozenClock(NOW)
-        self.writer = SqliteGraphWriter(Path(self.store), self._clock)
+        self.writer = open_store(self.store).writer(self._clock)
         self.rejects = folder / "rejects.jsonl"
 
     def load(self, path: Path, columns: Any = FOLLOW_COLUMNS) -> ImportCounts:
         """Import a file and return its counts."""
         rejects = RejectsFile(self.rejects)
-        run = Import(self.writer, NOW, rejects, {}, None, self.writer if self._is_bulk else None)
+        run = Import(self.writer, NOW, rejects, {}, None, self.writer.bulk() if self._is_bulk else None)
         importing = import_follows if columns is FOLLOW_COLUMNS else import_accounts
         with closing(open_table(path, columns)) as table, closing(rejects):
             asyncio.run(importing(run, "file", table, lambda _position: None))
@@ -69,25 +73,42 @@ class ImportedStore:
         return self.rejects.read_text().split("\n")[:-1] if self.rejects.exists() else []
 
     def contents(self) -> dict[str, list[Any]]:
-        """Return all tables of follows, with accounts by key."""
+        """Return the rows of all tables of lists, with accounts by key."""
         with closing(files.open_for_reading(Path(self.store), files.GRAPH)) as connection:
-            execute = files.executor(connection)
-            keys = dict(execute("SELECT id, ifnull(key, '') FROM account").fetchall())
-            contents: dict[str, list[Any]] = {
-                table: sorted(
-                    (keys[owner], entry.position, keys[entry.account], entry.second)
-                    for owner, entry in entries_of(execute, table)
-                )
-                for table in TABLES
-            }
-            for table in ("pair", "ended"):
-                rows = execute(f"SELECT * FROM {table}").fetchall()
-                contents[table] = sorted((keys[one], keys[other], *map(repr, rest)) for one, other, *rest in rows)
-            for table in ("following_taken", "followers_taken"):
-                rows = execute(f"SELECT * FROM {table}").fetchall()
-                contents[table] = sorted((keys[owner], first, last) for owner, first, last in rows)
-            contents["account"] = sorted(keys.values())
-        return contents
+            source = SqliteSource(connection)
+            keys = {int(key): _key_of(int(key), value) for key, value in source.all_rows(ACCOUNT)}
+            contents: dict[str, list[Any]] = {"account": sorted(keys.values())}
+            for direction in Direction:
+                tables = LISTS[direction]
+                for table in (tables.visible, tables.hidden):
+                    contents[table.name] = sorted(
+                        (keys[owner], position, keys[account], start, end)
+                        for owner, position, account, start, end in _entries_of(source, table)
+                    )
+                for table in (tables.runs, tables.facts, tables.histories):
+                    contents[table.name] = sorted(
+                        (*_named(table, int(key), keys), unseal(table, key, value))
+                        for key, value in source.all_rows(table)
+                    )
+            return contents
+
+
+def _key_of(account_id: int, value: bytes) -> str:
+    account = decode_account(account_id, unseal(ACCOUNT, account_id, value))
+    return account.key if account is not None else ""
+
+
+def _entries_of(source: SqliteSource, table: Table) -> list[tuple[int, ...]]:
+    rows = [(int(key), unseal(table, key, value)) for key, value in source.all_rows(table)]
+    entries = decode_blocks(table, [key for key, _ in rows], [content for _, content in rows])
+    return list(zip(*(column.tolist() for column in entries), strict=True))
+
+
+def _named(table: Table, key: int, keys: dict[int, str]) -> tuple[str | int, ...]:
+    if table.keys is KeyKind.NUMBER:
+        return (keys[key],)
+    second = second_of(key)
+    return keys[first_of(key)], keys[second] if table.name.endswith("history") else second
 
 
 @pytest.fixture
@@ -121,7 +142,7 @@ FORMS = st.sampled_from(["{}", "{}.0", "{}.", "0{}", " {}", "", "iso", "iso+00:0
 
 def follows_in(entries: list[Any]) -> list[Any]:
     """Return entries without positions, which depend on the order of rows that claim one second."""
-    return sorted((owner, account, second) for owner, _, account, second in entries)
+    return sorted((owner, account, start, end) for owner, _, account, start, end in entries)
 
 
 def spell(pair: tuple[str, str], offset: int, form: str) -> Row:

@@ -15,10 +15,6 @@ from array import array
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from retinue.store.sqlite.blocks import Block, columns_of, read_block
-from retinue.store.sqlite.existing_lists import entries_in
-from retinue.store.sqlite.pair_table import PairRow, decoded
-
 from retinue.access.authentication import MAX_TOKEN_BYTES, bearer_token
 from retinue.access.client_rows import CLIENT_COLUMNS, GRANT_COLUMNS, checkpoint_of, client_of, grant_of
 from retinue.access.management_token import ManagementToken
@@ -39,9 +35,13 @@ from retinue.ingest.tables import open_table
 from retinue.ingest.values import BadRecord
 from retinue.intercept.exchanges import Exchanges
 from retinue.intercept.traffic import Traffic
-from retinue.model import Pool, Quota, QuotaKey, RateLimit
+from retinue.model import Direction, Pool, Quota, QuotaKey, RateLimit
 from retinue.quota.file_counters import FileQuotaCounters
 from retinue.store.contract import Checkpoint
+from retinue.store.layout.blocks import Block
+from retinue.store.layout.histories import decode_moments, encode_moments
+from retinue.store.layout.tables import LISTS
+from retinue.store.load.columns import decode_blocks
 from retinue.web.heads import length_of, relevant_part, repeated, without_upgrade
 from retinue.web.trusted_proxies import TrustedProxies, trusted_networks
 from retinue.wire import parsing
@@ -182,26 +182,27 @@ def parquet_table(data: bytes) -> None:
 
 
 def block(data: bytes) -> None:
-    """A packed block, with its true seconds after a NUL byte and a bar: what is read is what was written."""
-    entries, _, displaced = data.partition(b"\0|")
+    """A packed block: both readers agree, and what is read is what was written."""
+    table, key = LISTS[Direction.FOLLOWING].visible, 1 << 32
     try:
-        columns_of("following", 1 << 32, entries)
-        found = read_block("following", 1 << 32, entries, displaced or None)
+        found = Block.decode(table, key, data)
     except StoreUnavailable:
         return
-    assert entries == found.encoded()[0]
-    assert len(found) == len(list(found.newest_first())) or list(found.positions) != sorted(found.positions)
-    with contextlib.suppress(IndexError):  # true seconds of positions that are not there
-        assert len(found) == len(entries_in([(1 << 32, entries, displaced or None)]))
-    again = Block(*found.encoded())
-    assert (found.positions, found.accounts, found.displaced) == (again.positions, again.accounts, again.displaced)
+    if list(found.positions) != sorted({*found.positions}):
+        return  # `check` names it, and readers do not follow it
+    if not {*found.starts, *found.ends} <= {*found.positions}:
+        return
+    columns = decode_blocks(table, [key], [data])
+    entries = list(zip(*(column.tolist() for column in columns[1:]), strict=True))
+    assert entries == [tuple(entry) for entry in found.newest_first()][::-1]
+    assert list(Block.decode(table, key, found.encode()).newest_first()) == list(found.newest_first())
 
 
 def moments(data: bytes) -> None:
     """The events of a pair."""
-    with contextlib.suppress(ValueError):
-        found = decoded(PairRow(1, 2, data, None, None, None))
-        assert len(found) == len(set(array("Q", data)))
+    with contextlib.suppress(StoreUnavailable):
+        found = decode_moments(LISTS[Direction.FOLLOWING].histories, 1 << 32, data)
+        assert encode_moments(found) == array("Q", sorted(set(array("Q", data)))).tobytes()
         ends = [(each.start, math.inf if each.end is None else each.end) for each in intervals(found)]
         assert ends == sorted(ends)
 
