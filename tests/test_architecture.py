@@ -37,8 +37,9 @@ MAY_IMPORT = {
     "store.contract": {"model"},
     "store.bulk": {"model"},
     "store.paths": set[str](),
-    "store.profiles": {"errors", "model"},
-    "store.layout": WORDS | {"history", "store.bulk", "store.profiles", "store.load.columns", "store.load.placing"},
+    "store.layout": WORDS | {"history"},
+    "store.reading": WORDS | {"store.bulk", "store.layout", "store.load.columns"},
+    "store.check": WORDS | {"history", "store.layout", "store.load.columns", "store.load.placing"},
     "store.rules": WORDS | {"history", "store.contract", "store.layout"},
     "store.load": WORDS
     | {"history", "store.contract", "store.bulk", "store.layout", "store.rules"}
@@ -47,12 +48,29 @@ MAY_IMPORT = {
     "store.load.placing": {"model"},
     "store.writer": WORDS | {"store.contract", "store.bulk", "store.layout", "store.rules", "store.load"},
     "store.sqlite": WORDS
-    | {"store.contract", "store.layout", "store.sqlite.files", "access.sqlite", "access.client_rows"},
+    | {
+        "store.contract",
+        "store.layout",
+        "store.reading",
+        "store.check",
+        "store.sqlite.files",
+        "access.sqlite",
+        "access.client_rows",
+    },
     "store.sqlite.files": WORDS | {"store.layout", "store.sqlite"},
     "store.sqlite.backend": WORDS
-    | {"store.sqlite", "store.sqlite.files", "store.layout", "store.writer", "store.paths"}
+    | {"store.sqlite", "store.sqlite.files", "store.reading", "store.writer", "store.paths"}
     | {"access.sqlite", "quota"},
-    "store.cassandra": WORDS | {"store.contract", "store.bulk", "store.layout", "store.cassandra.session", "key_pair"},
+    "store.cassandra": WORDS
+    | {
+        "store.contract",
+        "store.bulk",
+        "store.layout",
+        "store.reading",
+        "store.check",
+        "store.cassandra.session",
+        "key_pair",
+    },
     "store.cassandra.session": WORDS | {"store.cassandra", "key_pair"},
     "store.cassandra.backend": WORDS
     | {"store.cassandra", "store.cassandra.session", "store.contract", "store.writer", "store.paths"}
@@ -110,11 +128,11 @@ LIBRARY_PLACES: dict[str, str | tuple[str, ...]] = {
         "ingest/staging.py",
         "export/files.py",
         "store/bulk.py",
-        "store/layout/check_columns.py",
-        "store/layout/check_lists.py",
-        "store/layout/mapped_rows.py",
-        "store/layout/row_file.py",
-        "store/layout/scan.py",
+        "store/check/columns.py",
+        "store/check/lists.py",
+        "store/reading/mapped_rows.py",
+        "store/reading/row_file.py",
+        "store/reading/scan.py",
         "store/load/bulk_load.py",
         "store/load/columns.py",
         "store/load/groups.py",

@@ -242,7 +242,7 @@ def test_maintenance_without_work_writes_nothing(cluster_store: ClusterStore) ->
 
 def test_the_account_cache_is_bounded(cluster_store: ClusterStore, monkeypatch: pytest.MonkeyPatch) -> None:
     """Pages of accounts that are partly cached, when there is no room for the rest."""
-    monkeypatch.setattr("retinue.store.layout.account_cache.MAX_CACHED_ROWS", 10)
+    monkeypatch.setattr("retinue.store.reading.account_cache.MAX_CACHED_ROWS", 10)
     cluster_store.follow(*(("a", f"f{n}", 1000 + n) for n in range(30)))
 
     for limit in (7, 3, 30, 1, 8):

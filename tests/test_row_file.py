@@ -12,8 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from retinue.model import AccountEvent, AccountRecord, Direction, ErasureEvent, FollowEvent, PageRequest, Visibility
-from retinue.store.layout.row_file import HEADER_SLOTS, SLOT_BYTES, TEXT_BYTES, RowFile, RowFileWriter, State
 from retinue.store.open import open_store
+from retinue.store.reading.row_file import HEADER_SLOTS, SLOT_BYTES, TEXT_BYTES, RowFile, RowFileWriter, State
 from retinue.wire import rendering
 from support.frozen_clock import FrozenClock
 

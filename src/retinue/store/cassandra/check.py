@@ -12,8 +12,8 @@ from retinue.store.cassandra.parts import PartDirectory
 from retinue.store.cassandra.retry import Backoff, RetryingSession
 from retinue.store.cassandra.session import Session
 from retinue.store.cassandra.source import CassandraSource
-from retinue.store.layout import check_accounts, check_lists
-from retinue.store.layout.check import invariants
+from retinue.store.check import accounts, lists
+from retinue.store.check.invariants import invariants
 
 _LISTED_PER_INVARIANT = 20
 _AGAIN_AFTER_SECONDS = 0.5
@@ -44,8 +44,8 @@ class CassandraChecker:
         source = self._source()
         count = self._session.rows
         return {
-            "accounts": sum(account is not None for _, account in check_accounts.accounts_of(source)),
-            **check_lists.count_follows(source),
+            "accounts": sum(account is not None for _, account in accounts.accounts_of(source)),
+            **lists.count_follows(source),
             "clients": len(count("SELECT id FROM client")),
             "tokens": sum(1 for _ in self._session.stream("SELECT digest FROM access_token")),
         }

@@ -16,8 +16,8 @@ from retinue.store.cassandra.lease import STATE
 from retinue.store.cassandra.places import LAST_SLOT, NEWEST, PLACES, PLAIN, key_of, slot_of
 from retinue.store.cassandra.session import Session
 from retinue.store.cassandra.statements import Row, chunks
-from retinue.store.layout.reader import LayoutReader
 from retinue.store.layout.tables import Key, Table
+from retinue.store.reading.reader import LayoutReader
 
 MAX_TRIES = 20
 _PAUSE_SECONDS = 0.05

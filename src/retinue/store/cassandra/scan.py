@@ -7,7 +7,7 @@ from retinue.store.bulk import Intervals
 from retinue.store.cassandra.parts import PartDirectory
 from retinue.store.cassandra.session import Session
 from retinue.store.cassandra.source import CassandraSource
-from retinue.store.layout.scan import LayoutScan
+from retinue.store.reading.scan import LayoutScan
 
 
 class CassandraScan:

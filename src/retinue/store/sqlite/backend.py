@@ -9,8 +9,8 @@ from retinue.clock import Clock
 from retinue.errors import InputError
 from retinue.model import Row, RowEncoding
 from retinue.quota.file_counters import FileQuotaCounters
-from retinue.store.layout.mapped_rows import MappedRows
 from retinue.store.paths import Reach, StorePaths
+from retinue.store.reading.mapped_rows import MappedRows
 from retinue.store.sqlite import files
 from retinue.store.sqlite.backup import back_up
 from retinue.store.sqlite.check import SqliteChecker

@@ -6,8 +6,8 @@ from pathlib import Path
 import apsw
 
 from retinue.errors import StoreUnavailable
-from retinue.store.layout import check_accounts, check_lists
-from retinue.store.layout.check import invariants
+from retinue.store.check import accounts, lists
+from retinue.store.check.invariants import invariants
 from retinue.store.sqlite import check_schema, check_values, files
 from retinue.store.sqlite.engine import SqliteSource
 from retinue.store.sqlite.files import Execute
@@ -43,9 +43,9 @@ class SqliteChecker:
     async def facts(self) -> dict[str, int]:
         try:
             source = SqliteSource(self._graph)
-            counts = {"accounts": sum(account is not None for _, account in check_accounts.accounts_of(source))}
+            counts = {"accounts": sum(account is not None for _, account in accounts.accounts_of(source))}
             of_access = {name: count(self._access.execute) for name, count in _ACCESS_FACTS.items()}
-            return {**counts, **check_lists.count_follows(source), **of_access}
+            return {**counts, **lists.count_follows(source), **of_access}
         except Exception as error:
             raise StoreUnavailable(f"cannot be counted: {_shown(error)}") from error
 

@@ -8,8 +8,8 @@ from typing import NamedTuple
 import apsw
 from msgspec.json import encode
 
-from retinue.store.layout.row_file import RowFileWriter
 from retinue.store.layout.tables import LAST_SECOND, TABLES, Changes, Key, Table, first_of, pair_key
+from retinue.store.reading.row_file import RowFileWriter
 from retinue.store.sqlite import files
 from retinue.store.sqlite.compaction import compact
 from retinue.store.sqlite.files import Execute, unchecked_executor

@@ -15,12 +15,12 @@ from retinue import names
 from retinue.errors import UnknownAccount
 from retinue.model import Account, Direction, PageRequest
 from retinue.store.contract import EncodedRows
-from retinue.store.layout.block_cache import BlockCache, Found
 from retinue.store.layout.blocks import columns_of
-from retinue.store.layout.mapped_rows import MappedRows, ids_of
-from retinue.store.layout.row_file import Ids
 from retinue.store.layout.sealing import damaged, unseal
 from retinue.store.layout.tables import LAST_SECOND, LISTS, Table, second_of
+from retinue.store.reading.block_cache import BlockCache, Found
+from retinue.store.reading.mapped_rows import MappedRows, ids_of
+from retinue.store.reading.row_file import Ids
 from retinue.store.sqlite import files
 from retinue.store.sqlite.files import unchecked_executor
 from retinue.store.sqlite.graph import SqliteGraph

@@ -7,10 +7,10 @@ from typing import Generic
 
 from retinue.clock import Clock
 from retinue.model import Account, PageRequest, PageRows, Profile, RowEncoding, Shown_co
-from retinue.store.layout.reader import LayoutReader
-from retinue.store.layout.row_file_update import RowFileUpdate, boot_id
-from retinue.store.layout.scan import LayoutScan
 from retinue.store.layout.tables import Key, Table
+from retinue.store.reading.reader import LayoutReader
+from retinue.store.reading.row_file_update import RowFileUpdate, boot_id
+from retinue.store.reading.scan import LayoutScan
 from retinue.store.sqlite import files
 from retinue.store.sqlite.engine import SqliteSource
 

@@ -3,8 +3,8 @@
 from collections.abc import Iterable, Iterator
 
 from retinue.model import Direction
-from retinue.store.layout.check_accounts import wrong_finders, wrong_meta, wrong_names
-from retinue.store.layout.check_lists import one_sided, wrong_lists, wrong_visibility
+from retinue.store.check.accounts import wrong_finders, wrong_meta, wrong_names
+from retinue.store.check.lists import one_sided, wrong_lists, wrong_visibility
 from retinue.store.layout.tables import Source
 
 

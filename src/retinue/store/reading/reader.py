@@ -5,21 +5,22 @@ and for the list of an earlier second, hidden entries are merged in.
 """
 
 from bisect import bisect_right
-from collections.abc import AsyncIterator, Callable
-from typing import Generic
+from collections.abc import AsyncIterator, Callable, Mapping
+from typing import Any, Generic
 
 from retinue.clock import Clock
 from retinue.errors import StoreUnavailable
 from retinue.model import Account, Direction, PageRequest, PageRows, Profile, Shown_co
-from retinue.store.layout.account_cache import AccountCache, AsyncSource
 from retinue.store.layout.blocks import Block, Entry, columns_of
 from retinue.store.layout.lists import Facts
 from retinue.store.layout.relocations import MERGED, decode_relocation
 from retinue.store.layout.sealing import damaged, unseal
 from retinue.store.layout.tables import LAST_SECOND, LISTS, RELOCATION, Table, pair_key, second_of
-from retinue.store.profiles import profile_of
+from retinue.store.reading.account_cache import AccountCache, AsyncSource
 
 _BLOCKS_AT_ONCE = 2  # hold a page of any size, unless they are nearly empty
+_PROFILE_TEXTS = ("bio_description", "avatar_url", "bio_url")
+_PROFILE_NUMBERS = ("is_verified", "likes_count", "video_count")  # booleans may be stored as numbers
 
 
 class LayoutReader(Generic[Shown_co]):
@@ -56,7 +57,7 @@ class LayoutReader(Generic[Shown_co]):
         ]
         values = {field: value for field, (_, value) in account.profile.items()}
         counts = {direction: await self._count(direction, account_id, erased) for direction in Direction}
-        return profile_of(account.display_name, values, counts)
+        return _profile_of(account.display_name, values, counts)
 
     async def _read_visible(self, request: PageRequest) -> PageRows[Shown_co]:
         """Read block by block until one row more than asked is found: it answers has_more."""
@@ -174,3 +175,26 @@ def _slice(rows: list[Shown_co], positions: list[int], request: PageRequest) -> 
     if len(rows) > request.limit:
         return PageRows(rows[:-1], positions[-2], has_more=True)
     return PageRows(rows, positions[-1] if positions else 0, has_more=False)
+
+
+def _profile_of(display_name: str, fields: Mapping[str, Any], counts: Mapping[Direction, int]) -> Profile:
+    """Return a profile. Missing fields are empty, false or zero."""
+    texts = [fields.get(field, "") for field in _PROFILE_TEXTS]
+    numbers = [fields.get(field, 0) for field in _PROFILE_NUMBERS]
+    for field, value in zip((*_PROFILE_TEXTS, *_PROFILE_NUMBERS), (*texts, *numbers), strict=True):
+        is_right = type(value) is str if field in _PROFILE_TEXTS else isinstance(value, int) and value >= 0
+        if not is_right:
+            raise StoreUnavailable(f"table account, field {field}: has an invalid value; it is damaged")
+    bio_description, avatar_url, bio_url = texts
+    is_verified, likes_count, video_count = numbers
+    return Profile(
+        display_name=display_name,
+        bio_description=bio_description,
+        avatar_url=avatar_url,
+        bio_url=bio_url,
+        is_verified=bool(is_verified),
+        likes_count=likes_count,
+        video_count=video_count,
+        following_count=counts[Direction.FOLLOWING],
+        follower_count=counts[Direction.FOLLOWERS],
+    )

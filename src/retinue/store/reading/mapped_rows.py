@@ -5,11 +5,11 @@ from pathlib import Path
 
 import numpy as np
 
-from retinue.store.layout.account_cache import AccountCache
 from retinue.store.layout.facts import STORE_ID
-from retinue.store.layout.row_file import Ids, RowFile
 from retinue.store.layout.sealing import unseal
 from retinue.store.layout.tables import META
+from retinue.store.reading.account_cache import AccountCache
+from retinue.store.reading.row_file import Ids, RowFile
 
 MAX_STALE = 10_000  # rows of the file that are read from the store; if more are behind, all are
 

@@ -8,8 +8,8 @@ from numpy.typing import NDArray
 
 from retinue.history import Interval, Moment, intervals
 from retinue.model import Direction
+from retinue.store.check.columns import Columns, Part, follows_of, parts_of, sums_of
 from retinue.store.layout.accounts import kind_of
-from retinue.store.layout.check_columns import Columns, Part, follows_of, parts_of, sums_of
 from retinue.store.layout.histories import Moments, decode_moments
 from retinue.store.layout.lists import Facts
 from retinue.store.layout.relocations import decode_relocation

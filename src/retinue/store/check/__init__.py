@@ -1,0 +1,1 @@
+"""Verification of a whole graph: every invariant of accounts and lists."""
