@@ -228,6 +228,18 @@ def test_check_reports_the_examined_rows(store_path: Path, files: tuple[Path, Pa
     assert counts == as_json["facts"]
 
 
+def test_check_counts_follows_of_accounts_that_lists_do_not_show(store_path: Path, tmp_path: Path) -> None:
+    """The number of follows is that of the import, and of an export."""
+    accounts, follows = tmp_path / "a.csv", tmp_path / "f.csv"
+    accounts.write_text("username,visibility\na,public\nb,private\n")
+    follows.write_text("follower,followee,followed_at,ended_at\na,b,1,\nb,a,2,\na,c,3,\nc,b,4,5\n")
+    imported(store_path, "--accounts", accounts, follows)
+
+    facts = json.loads(retinue("check", "--store", store_path, "--json").stdout)["facts"]
+
+    assert (3, 1) == (facts["follows"], facts["ended_follows"])
+
+
 def test_an_interrupted_import_stops_at_once_and_can_be_resumed(store_path: Path, tmp_path: Path) -> None:
     """Ctrl-C ends it after the batch at hand, with a report and exit code 130."""
     follows = tmp_path / "f.csv"

@@ -246,8 +246,9 @@ def count_follows(source: Source) -> dict[str, int]:
     for direction in Direction:
         for part in parts_of(source, direction):
             if direction is Direction.FOLLOWING:
-                follows += part.visible.entries.size
-                ended += int((part.hidden.entries.ends != 0).sum())
+                ends = part.hidden.entries.ends
+                follows += part.visible.entries.size + int((ends == 0).sum())
+                ended += int((ends != 0).sum())
             entries = part.entries
             displacement = max(displacement, int(np.abs(entries.positions - entries.starts).max(initial=0)))
     return {"follows": follows, "ended_follows": ended, "largest_displacement": displacement}
