@@ -7,9 +7,9 @@ from retinue.errors import InputError, MissingStore, NotAStore, UnsupportedSchem
 from retinue.store.cassandra import lease
 from retinue.store.cassandra.location import Location
 from retinue.store.cassandra.session import Session
-from retinue.store.layout.facts import new_meta
 from retinue.store.layout.sealing import seal
 from retinue.store.layout.tables import META
+from retinue.store.layout.tombstones import new_meta
 
 VERSION = 2
 _REPLICATED = 'CREATE KEYSPACE IF NOT EXISTS "{keyspace}" WITH replication = {replication}'

@@ -6,9 +6,9 @@ import msgspec
 
 from retinue import names
 from retinue.store.layout.accounts import LAST_ID, StoredAccount, decode_account
-from retinue.store.layout.facts import SECRET, SECRET_BYTES
 from retinue.store.layout.sealing import unseal
 from retinue.store.layout.tables import ACCOUNT, ACCOUNT_KEY, CLAIM, META, USERNAME, Source, Table
+from retinue.store.layout.tombstones import SECRET, SECRET_BYTES
 
 
 def accounts_of(source: Source) -> Iterator[tuple[int, StoredAccount | None]]:

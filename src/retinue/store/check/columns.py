@@ -14,7 +14,7 @@ from retinue.store.load.columns import Chosen, Entries, Numbers, decode_blocks, 
 _BLOCKS_AT_ONCE = 20_000
 
 
-class Columns(NamedTuple):
+class BlockColumns(NamedTuple):
     """Blocks of one table, in the order of their keys, with their entries, and the block of each entry."""
 
     keys: Numbers
@@ -31,8 +31,8 @@ class Part(NamedTuple):
     """Whole lists of some owners, ascending."""
 
     owners: Numbers
-    visible: Columns
-    hidden: Columns
+    visible: BlockColumns
+    hidden: BlockColumns
 
     @property
     def entries(self) -> Entries:
@@ -56,7 +56,7 @@ def parts_of(source: Source, direction: Direction) -> Iterator[Part]:
             yield _part(owners, _columns(tables.visible, []), _columns(tables.hidden, rest))
 
 
-def _part(owners: list[int], visible: Columns, hidden: Columns) -> Part:
+def _part(owners: list[int], visible: BlockColumns, hidden: BlockColumns) -> Part:
     return Part(np.array(owners, np.int64), visible, hidden)
 
 
@@ -75,13 +75,13 @@ def _rows_of_owners(source: Source, table: Table) -> Iterator[list[tuple[int, by
         yield kept
 
 
-def _columns(table: Table, rows: Sequence[tuple[int, bytes]]) -> Columns:
+def _columns(table: Table, rows: Sequence[tuple[int, bytes]]) -> BlockColumns:
     rows = sorted(rows)
     keys = [key for key, _ in rows]
     contents = [unseal(table, key, value) for key, value in rows]
     entries = decode_blocks(table, keys, contents)
     counts = np.fromiter((content[0] for content in contents), np.int64, len(contents))
-    return Columns(np.array(keys, np.int64), entries, np.repeat(np.arange(len(keys)), counts))
+    return BlockColumns(np.array(keys, np.int64), entries, np.repeat(np.arange(len(keys)), counts))
 
 
 def sums_of(part: Part, direction: Direction, buckets: int) -> "np.ndarray[tuple[int], np.dtype[np.uint64]]":

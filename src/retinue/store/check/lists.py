@@ -8,10 +8,10 @@ from numpy.typing import NDArray
 
 from retinue.history import Interval, Moment, intervals
 from retinue.model import Direction
-from retinue.store.check.columns import Columns, Part, follows_of, parts_of, sums_of
+from retinue.store.check.columns import BlockColumns, Part, follows_of, parts_of, sums_of
 from retinue.store.layout.accounts import kind_of
 from retinue.store.layout.histories import Moments, decode_moments
-from retinue.store.layout.lists import Facts
+from retinue.store.layout.lists import ListFacts
 from retinue.store.layout.relocations import decode_relocation
 from retinue.store.layout.sealing import unseal
 from retinue.store.layout.slots import MIN_RUN
@@ -50,7 +50,7 @@ Kinds = NDArray[np.int8]
 Found = Iterator[tuple[int, str]]  # the owner of a list, and what is wrong with it
 
 
-def _wrong_blocks(columns: Columns) -> Found:
+def _wrong_blocks(columns: BlockColumns) -> Found:
     keys, entries, blocks, starts = columns.keys, columns.entries, columns.blocks, columns.starts
     if not len(keys):
         return
@@ -98,7 +98,7 @@ def _wrong_facts(source: Source, tables: ListTables, part: Part) -> Found:
             if owner in long or owner in late:
                 yield owner, "its counts are missing"
             continue
-        facts = Facts.decode(tables.facts, owner, unseal(tables.facts, owner, value))
+        facts = ListFacts.decode(tables.facts, owner, unseal(tables.facts, owner, value))
         if (facts.visible, facts.hidden) != (count, other):
             yield owner, f"its stored counts are {facts.visible} and {facts.hidden}, not {count} and {other}"
         if owner in late and not facts.is_late:
@@ -214,7 +214,7 @@ def wrong_visibility(source: Source) -> Iterator[str]:
                     yield f"the {direction.value} list of account {owner}: {problem}"
 
 
-def _wrongly_shown(columns: Columns, kinds: Kinds, moving: Numbers, *, is_shown: bool) -> Found:
+def _wrongly_shown(columns: BlockColumns, kinds: Kinds, moving: Numbers, *, is_shown: bool) -> Found:
     entries = columns.entries
     of_account, of_owner = (_kinds_at(kinds, ids) for ids in (entries.accounts, entries.owners))
     is_moving = is_among(entries.accounts, moving)

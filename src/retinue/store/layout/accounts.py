@@ -187,6 +187,11 @@ class AccountTable:
             raise damaged(ACCOUNT, account_id, "another row names it, and it was erased")
         return account
 
+    def is_visible(self, account_id: int) -> bool:
+        """Return whether lists show an account. An erased one is not shown."""
+        account = self.find(account_id)
+        return account is not None and account.is_visible
+
     def with_key(self, key: str) -> StoredAccount | None:
         """Return the account with a key."""
         found = self._rows.get(ACCOUNT_KEY, key)

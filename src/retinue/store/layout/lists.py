@@ -21,7 +21,7 @@ MAX_CACHED_FACTS = 500_000
 _FACT_BYTES = 4
 
 
-class Facts(Struct, frozen=True, gc=False):
+class ListFacts(Struct, frozen=True, gc=False):
     """What is stored of a list besides its entries: counts of the open ones, and whether one is later than its start.
 
     A list of one block of each kind needs no such row, unless it is late.
@@ -36,7 +36,7 @@ class Facts(Struct, frozen=True, gc=False):
         return b"".join(number.to_bytes(_FACT_BYTES, "little") for number in (self.visible, self.hidden, self.is_late))
 
     @classmethod
-    def decode(cls, table: Table, owner: int, content: bytes) -> "Facts":
+    def decode(cls, table: Table, owner: int, content: bytes) -> "ListFacts":
         """Return stored facts. Raises `StoreUnavailable` if they are none."""
         if len(content) != 3 * _FACT_BYTES:
             raise damaged(table, owner, "its counts are not whole")
@@ -53,7 +53,7 @@ class Lists:
         self._visible = EntryTable(rows, tables.visible)
         self._hidden = EntryTable(rows, tables.hidden)
         self.slots = SlotAllocator(rows, tables.runs, self._is_occupied)
-        self._facts: dict[int, Facts | None] = {}
+        self._facts: dict[int, ListFacts | None] = {}
 
     def forget(self) -> None:
         """Drop everything, uncommitted changes too."""
@@ -84,7 +84,7 @@ class Lists:
         """Read the lists of owners at once, but for long ones."""
         missing = [owner for owner in owners if owner not in self._facts]
         for owner, content in zip(missing, self._rows.get_many(self._tables.facts, missing), strict=True):
-            self._facts[owner] = None if content is None else Facts.decode(self._tables.facts, owner, content)
+            self._facts[owner] = None if content is None else ListFacts.decode(self._tables.facts, owner, content)
         long = {owner for owner in owners if self._facts[owner] is not None}
         self._visible.prefetch(owners, long)
         self._hidden.prefetch(owners, long)
@@ -175,7 +175,7 @@ class Lists:
             self._count(owner, facts, entry, -1, is_visible=is_visible)
         return entry
 
-    def _count(self, owner: int, facts: Facts, entry: Entry, change: int, *, is_visible: bool) -> None:
+    def _count(self, owner: int, facts: ListFacts, entry: Entry, change: int, *, is_visible: bool) -> None:
         if is_visible:
             facts = replace(facts, visible=facts.visible + change)
         elif not entry.end:
@@ -186,17 +186,17 @@ class Lists:
     def _is_long(self, owner: int) -> bool:
         return self._visible.is_long(owner) or self._hidden.is_long(owner)
 
-    def _counted(self, owner: int) -> Facts:
+    def _counted(self, owner: int) -> ListFacts:
         visible = sum(len(block) for block in self._visible.blocks_down(owner))
-        return Facts(visible, sum(block.open_count for block in self._hidden.blocks_down(owner)))
+        return ListFacts(visible, sum(block.open_count for block in self._hidden.blocks_down(owner)))
 
-    def _facts_of(self, owner: int) -> Facts | None:
+    def _facts_of(self, owner: int) -> ListFacts | None:
         if owner not in self._facts:
             content = self._rows.get(self._tables.facts, owner)
-            self._facts[owner] = None if content is None else Facts.decode(self._tables.facts, owner, content)
+            self._facts[owner] = None if content is None else ListFacts.decode(self._tables.facts, owner, content)
         return self._facts[owner]
 
-    def _save(self, owner: int, facts: Facts | None) -> None:
+    def _save(self, owner: int, facts: ListFacts | None) -> None:
         self._facts[owner] = facts
         if facts is None:
             self._rows.delete(self._tables.facts, owner)

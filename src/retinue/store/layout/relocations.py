@@ -3,6 +3,7 @@
 from typing import NamedTuple
 
 from retinue.model import Direction
+from retinue.store.layout.accounts import StoredAccount
 from retinue.store.layout.rows import Rows
 from retinue.store.layout.sealing import damaged
 from retinue.store.layout.tables import LAST_SECOND, RELOCATION, pair_key, second_of
@@ -50,10 +51,10 @@ class RelocationQueue:
         assert isinstance(key, int)
         return decode_relocation(key, content)
 
-    def add(self, account_id: int, *, is_erased: bool, is_merged: bool) -> None:
-        """Queue an account, or begin again with it."""
-        self.remove(account_id)
-        self.save(Relocation(account_id, is_erased, is_merged))
+    def add(self, account: StoredAccount, *, is_erased: bool = False) -> None:
+        """Queue an account, or begin again with it. Until it is done, its entries may be visible or hidden."""
+        self.remove(account.id)
+        self.save(Relocation(account.id, is_erased, is_merged=is_erased or account.is_visible))
 
     def save(self, relocation: Relocation) -> None:
         """Store how far a relocation is."""

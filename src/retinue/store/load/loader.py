@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from retinue.model import Direction
 from retinue.store.bulk import Follows
-from retinue.store.layout.lists import Facts
+from retinue.store.layout.lists import ListFacts
 from retinue.store.layout.slots import MIN_RUN
 from retinue.store.layout.tables import LAST_SECOND, LISTS, Key, ListTables, Table
 from retinue.store.load.columns import (
@@ -144,12 +144,12 @@ class Loader:
     def _keys(self, table: Table, owners: Numbers) -> list[int]:
         return [] if self._is_empty[table] else self._target.rows_of(table, owners.tolist())[0]
 
-    def _facts(self, tables: ListTables, owners: Numbers) -> dict[int, Facts]:
+    def _facts(self, tables: ListTables, owners: Numbers) -> dict[int, ListFacts]:
         if self._is_empty[tables.facts]:
             return {}
         contents = self._target.get_many(tables.facts, owners.tolist())
         return {
-            owner: Facts.decode(tables.facts, owner, content)
+            owner: ListFacts.decode(tables.facts, owner, content)
             for owner, content in zip(owners.tolist(), contents, strict=True)
             if content is not None
         }
@@ -179,7 +179,7 @@ class Loader:
         self._target.put_many(
             tables.facts,
             (
-                (owner, Facts(count, other, owner in late).encode())
+                (owner, ListFacts(count, other, owner in late).encode())
                 for owner, count, other in zip(
                     owners[is_needed].tolist(), visible[is_needed].tolist(), hidden[is_needed].tolist(), strict=True
                 )

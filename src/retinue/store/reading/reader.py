@@ -12,7 +12,7 @@ from retinue.clock import Clock
 from retinue.errors import StoreUnavailable
 from retinue.model import Account, Direction, PageRequest, PageRows, Profile, Shown_co
 from retinue.store.layout.blocks import Block, Entry, columns_of
-from retinue.store.layout.lists import Facts
+from retinue.store.layout.lists import ListFacts
 from retinue.store.layout.relocations import MERGED, decode_relocation
 from retinue.store.layout.sealing import damaged, unseal
 from retinue.store.layout.tables import LAST_SECOND, LISTS, RELOCATION, Table, pair_key, second_of
@@ -161,10 +161,10 @@ class LayoutReader(Generic[Shown_co]):
             for position, account in zip(block.positions, block.accounts, strict=True)
         )
 
-    async def _facts(self, direction: Direction, owner: int) -> Facts | None:
+    async def _facts(self, direction: Direction, owner: int) -> ListFacts | None:
         table = LISTS[direction].facts
         (value,) = await self._source.get(table, (owner,))
-        return None if value is None else Facts.decode(table, owner, unseal(table, owner, value))
+        return None if value is None else ListFacts.decode(table, owner, unseal(table, owner, value))
 
 
 def _slice(rows: list[Shown_co], positions: list[int], request: PageRequest) -> PageRows[Shown_co]:

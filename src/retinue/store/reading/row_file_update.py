@@ -4,9 +4,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 from retinue.store.layout.accounts import LAST_ID, LAST_REVISION, StoredAccount, decode_account
-from retinue.store.layout.facts import STORE_ID
 from retinue.store.layout.sealing import unseal
 from retinue.store.layout.tables import ACCOUNT, CHANGE, META, Source
+from retinue.store.layout.tombstones import STORE_ID
 from retinue.store.reading.row_file import TEXT_BYTES, RowFileWriter, State
 
 MAX_CHANGES = 10_000  # in one step

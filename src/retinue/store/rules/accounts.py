@@ -17,10 +17,10 @@ from retinue import names
 from retinue.model import AccountRecord
 from retinue.store.contract import NotAKey, Verdict
 from retinue.store.layout.accounts import AccountTable, StoredAccount, names_of
-from retinue.store.layout.facts import FutureEventTable
-from retinue.store.rules.remembered import Tombstones
+from retinue.store.layout.relocations import RelocationQueue
+from retinue.store.layout.tombstones import FutureEventTable
 from retinue.store.rules.resolver import Resolver
-from retinue.store.rules.visibility import AccountVisibility
+from retinue.store.rules.tombstones import Tombstones
 
 PROFILE_FIELDS = ("bio_description", "avatar_url", "bio_url", "is_verified", "likes_count", "video_count")
 
@@ -33,13 +33,13 @@ class Accounts:
         table: AccountTable,
         future_events: FutureEventTable,
         resolver: Resolver,
-        visibility: AccountVisibility,
+        relocations: RelocationQueue,
         tombstones: Tombstones,
     ) -> None:
         self._table = table
         self._future_events = future_events
         self._resolver = resolver
-        self._visibility = visibility
+        self._relocations = relocations
         self._tombstones = tombstones
 
     def import_record(self, record: AccountRecord, at: int) -> Verdict:
@@ -153,7 +153,7 @@ class Accounts:
         self._table.wipe(account)
         self._table.announce(account_id)
         self._resolver.forget()
-        self._visibility.changed(account, is_erased=True)
+        self._relocations.add(account, is_erased=True)
         for folded in claimed:
             self._settle(folded, None)
 
@@ -261,7 +261,7 @@ class Accounts:
             self._table.announce(wanted.id)
             self._resolver.forget_names()
         if wanted.is_visible != account.is_visible:
-            self._visibility.changed(wanted)
+            self._relocations.add(wanted)
 
 
 def _new_account(account_id: int, record: AccountRecord, at: int) -> StoredAccount:

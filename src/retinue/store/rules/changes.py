@@ -10,16 +10,15 @@ from retinue.history import Moment
 from retinue.model import AccountEvent, AccountRecord, ErasureEvent, Event, FollowEvent, FollowRecord
 from retinue.store.contract import Decision, NotAKey, Verdict
 from retinue.store.layout.accounts import AccountTable
-from retinue.store.layout.facts import FutureEvent, FutureEventTable, TombstoneTable
 from retinue.store.layout.relocations import RelocationQueue
 from retinue.store.layout.rows import Rows
 from retinue.store.layout.tables import LAST_SECOND
+from retinue.store.layout.tombstones import FutureEvent, FutureEventTable, TombstoneTable
 from retinue.store.rules.accounts import Accounts
 from retinue.store.rules.pairs import Pair, Pairs, Positions
 from retinue.store.rules.relocation import Relocator
-from retinue.store.rules.remembered import FutureEvents, Tombstones, digest_of_record
 from retinue.store.rules.resolver import Resolver
-from retinue.store.rules.visibility import AccountVisibility
+from retinue.store.rules.tombstones import FutureEvents, Tombstones, digest_of_record
 
 _COUNTED = (Verdict.ACCEPTED, Verdict.DUPLICATE)
 
@@ -30,14 +29,13 @@ class GraphChanges:
     def __init__(self, rows: Rows) -> None:
         self.account_table = AccountTable(rows)
         queue = RelocationQueue(rows)
-        visibility = AccountVisibility(self.account_table, queue)
         self.resolver = Resolver(self.account_table)
         self.tombstones = Tombstones(TombstoneTable(rows))
         future_events = FutureEventTable(rows)
         self._future_events = FutureEvents(future_events)
-        self._accounts = Accounts(self.account_table, future_events, self.resolver, visibility, self.tombstones)
-        self.pairs = Pairs(rows, visibility)
-        self._relocator = Relocator(queue, visibility, self.pairs)
+        self._accounts = Accounts(self.account_table, future_events, self.resolver, queue, self.tombstones)
+        self.pairs = Pairs(rows, self.account_table)
+        self._relocator = Relocator(queue, self.account_table, self.pairs)
 
     def forget(self) -> None:
         """Call before the first unit of work, when another writer may have changed the store, and after a failure."""

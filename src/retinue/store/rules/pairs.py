@@ -9,12 +9,12 @@ from typing import NamedTuple
 from retinue.history import Interval, Moment, intervals
 from retinue.model import Direction
 from retinue.store.contract import Verdict
+from retinue.store.layout.accounts import AccountTable
 from retinue.store.layout.blocks import Entry
 from retinue.store.layout.histories import HistoryTable, Moments
 from retinue.store.layout.lists import Lists
 from retinue.store.layout.rows import Rows
 from retinue.store.layout.tables import LISTS
-from retinue.store.rules.visibility import AccountVisibility
 
 NO_MOMENTS: Moments = frozenset()
 
@@ -39,10 +39,10 @@ ANYWHERE = Positions()
 class OneSide:
     """The lists of one direction, with the histories of their pairs."""
 
-    def __init__(self, rows: Rows, direction: Direction, visibility: AccountVisibility) -> None:
+    def __init__(self, rows: Rows, direction: Direction, accounts: AccountTable) -> None:
         self.lists = Lists(rows, LISTS[direction])
         self.histories = HistoryTable(rows, LISTS[direction].histories)
-        self._visibility = visibility
+        self._accounts = accounts
 
     def update(self, owner: int, account: int, before: Moments, after: Moments, wanted: int | None = None) -> None:
         """Bring a list from some events of a pair to others. `wanted`: the slot for a new interval."""
@@ -62,12 +62,12 @@ class OneSide:
         """Add the entry of a new interval."""
         if wanted is None or not self.lists.slots.is_free(owner, wanted):
             wanted = self.lists.slots.seek(owner, interval.start)
-        is_visible = interval.end is None and self._visibility.is_visible(account)
+        is_visible = interval.end is None and self._accounts.is_visible(account)
         self.lists.add(owner, Entry(wanted, account, interval.start, interval.end or 0), is_visible=is_visible)
 
     def _set_end(self, owner: int, entry: Entry, end: int | None) -> None:
         if end is None:
-            self.lists.reopen(owner, entry.position, is_visible=self._visibility.is_visible(entry.account))
+            self.lists.reopen(owner, entry.position, is_visible=self._accounts.is_visible(entry.account))
         elif entry.end == 0:
             self.lists.end(owner, entry.position, end)
         else:
@@ -78,9 +78,9 @@ class OneSide:
 class Pairs:
     """Brings both lists of pairs into the state that their events describe."""
 
-    def __init__(self, rows: Rows, visibility: AccountVisibility) -> None:
-        self.following = OneSide(rows, Direction.FOLLOWING, visibility)
-        self.followers = OneSide(rows, Direction.FOLLOWERS, visibility)
+    def __init__(self, rows: Rows, accounts: AccountTable) -> None:
+        self.following = OneSide(rows, Direction.FOLLOWING, accounts)
+        self.followers = OneSide(rows, Direction.FOLLOWERS, accounts)
 
     def forget(self) -> None:
         """Drop everything, uncommitted changes too."""

@@ -8,10 +8,10 @@ from collections.abc import Callable, Iterator
 from itertools import islice
 
 from retinue.model import Direction
+from retinue.store.layout.accounts import AccountTable
 from retinue.store.layout.relocations import Relocation, RelocationQueue
 from retinue.store.layout.tables import LAST_SECOND
 from retinue.store.rules.pairs import NO_MOMENTS, OneSide, Pair, Pairs
-from retinue.store.rules.visibility import AccountVisibility
 
 _ENTRIES_AT_ONCE = 64
 _MAX_EVENTS = 200  # removed at once: some pairs have many
@@ -20,9 +20,9 @@ _MAX_EVENTS = 200  # removed at once: some pairs have many
 class Relocator:
     """Works the relocation queue off."""
 
-    def __init__(self, queue: RelocationQueue, visibility: AccountVisibility, pairs: Pairs) -> None:
+    def __init__(self, queue: RelocationQueue, accounts: AccountTable, pairs: Pairs) -> None:
         self._queue = queue
-        self._visibility = visibility
+        self._accounts = accounts
         self._pairs = pairs
 
     def is_done(self) -> bool:
@@ -43,7 +43,7 @@ class Relocator:
     def _show_some(self, relocation: Relocation) -> None:
         """Show or hide the account's entries in the lists of some accounts of its own lists."""
         account_id, direction = relocation.account_id, relocation.direction
-        is_visible = self._visibility.is_visible(account_id)
+        is_visible = self._accounts.is_visible(account_id)
         own, others = self._sides(direction)
         entries = list(islice(own.lists.newest_first(account_id, relocation.position), _ENTRIES_AT_ONCE))
         for entry in entries:

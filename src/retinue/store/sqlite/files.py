@@ -18,9 +18,9 @@ import apsw
 from retinue.durable import write_atomically
 from retinue.errors import MissingStore, NotAStore, StoreError, StoreUnavailable, UnsupportedSchema
 from retinue.safe_files import exposure, folder_exposure
-from retinue.store.layout.facts import new_meta
 from retinue.store.layout.sealing import seal
 from retinue.store.layout.tables import META
+from retinue.store.layout.tombstones import new_meta
 from retinue.store.sqlite.row_types import RowTypes
 
 # Older versions can lose committed transactions when several processes check-point one WAL.
@@ -54,7 +54,7 @@ CONTRADICTIONS = (LookupError, ValueError, TypeError, ArithmeticError, Assertion
 UNREADABLE = (apsw.Error, StoreUnavailable, *CONTRADICTIONS)
 
 
-class Rows(Protocol):
+class ResultRows(Protocol):
     """The result of a statement: tuples whose types `RowTypes` has checked."""
 
     def __iter__(self) -> Iterator[tuple[Any, ...]]: ...
@@ -62,7 +62,7 @@ class Rows(Protocol):
     def fetchall(self) -> list[tuple[Any, ...]]: ...
 
 
-Execute = Callable[..., Rows]
+Execute = Callable[..., ResultRows]
 
 _FOR_WRITING = (
     "PRAGMA synchronous = FULL",

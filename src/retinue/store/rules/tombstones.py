@@ -7,7 +7,7 @@ from msgspec import json
 
 from retinue import names
 from retinue.model import AccountRecord
-from retinue.store.layout.facts import FutureEvent, FutureEventTable, TombstoneTable
+from retinue.store.layout.tombstones import FutureEvent, FutureEventTable, TombstoneTable
 
 
 class Tombstones:
