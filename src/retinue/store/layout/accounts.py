@@ -1,7 +1,7 @@
 """Accounts with their keys, usernames and claims, for the writer.
 
-A text is stored once: a key that is the account's folded username has no row of its own, and a claim to a username has
-one only if it says more than that its account has the name.
+A text is stored once: a key that is the account's folded username has no row of its own, and a claim only if it says
+more than that its account has the name.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -29,7 +29,7 @@ ProfileFields = Mapping[str, tuple[int, Any]]  # by field, the second and the va
 
 
 class StoredAccount(Struct, frozen=True):
-    """An account. `has_name` tells whether its username is its own, or another account's."""
+    """An account. `has_name`: its username is its own, not another account's."""
 
     id: int
     key: str
@@ -45,7 +45,7 @@ class StoredAccount(Struct, frozen=True):
 
     @property
     def folded(self) -> str | None:
-        """The username by which it is found, folded."""
+        """The folded username that finds it, or None."""
         return names.fold(self.username) if self.has_name else None
 
     @property
@@ -55,7 +55,7 @@ class StoredAccount(Struct, frozen=True):
 
     @property
     def shown(self) -> tuple[str | None, str, str, int]:
-        """What readers see of it."""
+        """The values that readers see."""
         return self.folded, self.username if self.has_name else "", self.display_name, self.visibility
 
 
@@ -80,7 +80,7 @@ _decoder = msgspec.msgpack.Decoder(_Packed)
 
 
 def encode_account(account: StoredAccount) -> bytes:
-    """Return the content to be stored: a byte that tells whether lists show the account, and the account."""
+    """Return the content to store: a byte for its kind, then the account."""
     at = account.username_at
     return bytes((_VISIBLE if account.is_visible else _HIDDEN,)) + _encode(
         _Packed(
@@ -99,7 +99,7 @@ def encode_account(account: StoredAccount) -> bytes:
 
 
 def decode_account(account_id: int, content: bytes) -> StoredAccount | None:
-    """Return a stored account, None for an erased one. Raises `StoreUnavailable` if it is damaged."""
+    """Return a stored account, None if erased. Raises `StoreUnavailable` if it is damaged."""
     if content == _ERASED:
         return None
     try:
@@ -123,12 +123,12 @@ def decode_account(account_id: int, content: bytes) -> StoredAccount | None:
 
 
 def kind_of(content: bytes) -> int:
-    """Return 0 for an erased account, 1 for one that lists do not show, 2 for any other."""
+    """Return 0 for erased accounts, 1 for hidden, 2 for visible ones."""
     return content[0] if content else 0
 
 
 class AccountTable:
-    """All accounts. What was read is cached until another writer changes the store."""
+    """All accounts. Accounts are cached until another writer changes the store."""
 
     def __init__(self, rows: Rows) -> None:
         self._rows = rows
@@ -145,7 +145,7 @@ class AccountTable:
         self._last_revision = self._number(LAST_REVISION)
 
     def flush(self) -> None:
-        """Hand all changes to the rows."""
+        """Pass all changes on to the rows."""
         for folded, claims in self._claims.items():
             holder = self.with_username(folded)
             plain = {} if holder is None else {holder.id: holder.username_at}
@@ -188,7 +188,7 @@ class AccountTable:
         return account
 
     def is_visible(self, account_id: int) -> bool:
-        """Return whether lists show an account. An erased one is not shown."""
+        """Return whether others' lists show an account."""
         account = self.find(account_id)
         return account is not None and account.is_visible
 
@@ -201,12 +201,12 @@ class AccountTable:
         return account if account is not None and account.key == key else None
 
     def with_username(self, folded: str) -> StoredAccount | None:
-        """Return the account that has a username."""
+        """Return the account that has a folded username."""
         found = self._rows.get(USERNAME, folded)
         return None if found is None else self.load(int.from_bytes(found, "little"))
 
     def with_texts(self, texts: Sequence[str]) -> list[tuple[StoredAccount | None, StoredAccount | None]]:
-        """Return for each text the account with that key, and the one with that folded username."""
+        """Return the accounts with each text as key, and as username."""
         folded = [names.fold(text) for text in texts]
         by_key, by_name = self._rows.get_many(ACCOUNT_KEY, texts), self._rows.get_many(USERNAME, folded)
         self.prefetch(sorted({int.from_bytes(found, "little") for found in (*by_key, *by_name) if found is not None}))
@@ -220,7 +220,7 @@ class AccountTable:
         return found
 
     def add(self, key: str) -> StoredAccount:
-        """Add an account of which nothing else is known."""
+        """Add an account with a key."""
         self._last_id += 1
         if self._last_id > LARGEST_ID:
             raise damaged(META, LAST_ID, "there are no more account ids")
@@ -231,13 +231,13 @@ class AccountTable:
         return account
 
     def next_ids(self, count: int) -> range:
-        """Return the ids of that many new accounts, which must be added."""
+        """Return the ids of `count` new accounts, which must be added."""
         first = self._last_id + 1
         self._last_id += count
         return range(first, first + count)
 
     def add_all(self, accounts: Sequence[StoredAccount], folded: Sequence[str]) -> None:
-        """Add accounts with their usernames, folded. Nothing may be known of their keys and names."""
+        """Add accounts whose keys and folded usernames nothing stored mentions."""
         numbers = [account.id.to_bytes(_ID_BYTES, "little") for account in accounts]
         self._rows.put_many(ACCOUNT, [(account.id, encode_account(account)) for account in accounts])
         self._rows.put_many(USERNAME, zip(folded, numbers, strict=True))
@@ -273,7 +273,7 @@ class AccountTable:
         self._rows.put(ACCOUNT, account.id, encode_account(account))
 
     def wipe(self, account: StoredAccount) -> None:
-        """Remove everything but the id, which is never another account's."""
+        """Remove everything but the id, which is never used again."""
         claimed = {*account.former_names, *([names.fold(account.username)] if account.username else [])}
         for folded in claimed:
             self.claims_to(folded).pop(account.id, None)
@@ -283,7 +283,7 @@ class AccountTable:
         self._rows.put(ACCOUNT, account.id, _ERASED)
 
     def announce(self, account_id: int) -> None:
-        """Let readers notice a change of a name or of visibility."""
+        """Tell readers that a name or a visibility changed."""
         self._last_revision += 1
         self._rows.put(CHANGE, self._last_revision, account_id.to_bytes(_ID_BYTES, "little"))
         if self._last_revision > MAX_CHANGES:
@@ -303,14 +303,17 @@ class AccountTable:
         return claims
 
     def best_claim(self, folded: str) -> int | None:
-        """Return the account with the latest claim to a username, at one second the one with the smaller key."""
+        """Return the account with the latest claim to a username.
+
+        At one second it is the one with the smaller key.
+        """
         claims = self.claims_to(folded)
         if not claims:
             return None
         return min(claims, key=lambda account_id: (-claims[account_id], self.load(account_id).key))
 
     def claim(self, account_id: int, folded: str, at: int) -> bool:
-        """Claim a username; return whether that says anything new."""
+        """Claim a username; return whether the claim is new."""
         claims = self.claims_to(folded)
         if claims.get(account_id, -1) >= at:
             return False

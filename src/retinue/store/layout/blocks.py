@@ -1,8 +1,8 @@
-"""A block: up to 120 entries of a list in one value, so that a page costs one or two rows of a table. Pure.
+"""A block: up to 120 entries of a list in one value. Pure.
 
-A block is unsigned numbers of 32 bits, little-endian: how many entries it has, how many of these are displaced and
-ended (a byte each); positions, ascending; accounts; position and start of each displaced entry; position and end of
-each ended one. An entry is displaced if its position is not its start.
+A block consists of little-endian unsigned 32-bit numbers: a head with the numbers of all, displaced and ended entries
+(a byte each); positions, ascending; accounts; position and start of each displaced entry; position and end of each
+ended one. An entry is displaced if its position is not its start.
 """
 
 from array import array
@@ -21,7 +21,7 @@ _COUNT = (1 << _COUNT_BITS) - 1
 
 
 class Entry(NamedTuple):
-    """An interval in a list: its slot there, the other account, its start and its end (0: open)."""
+    """An interval in a list: position, other account, start and end (0: open)."""
 
     position: int
     account: int
@@ -30,7 +30,10 @@ class Entry(NamedTuple):
 
 
 def columns_of(table: Table, key: int, content: bytes) -> tuple[memoryview, int]:
-    """Return the numbers of a block, and how many entries it has; positions begin at 1, accounts behind them."""
+    """Return the numbers of a block, and its number of entries.
+
+    Positions start at index 1, accounts follow. Raises `StoreUnavailable` if the block is damaged.
+    """
     if len(content) % _NUMBER_BYTES or not content:
         raise damaged(table, key, "its block is not whole")
     numbers = memoryview(content).cast("I")
@@ -62,7 +65,7 @@ class Block:
 
     @classmethod
     def decode(cls, table: Table, key: int, content: bytes) -> "Block":
-        """Return a stored block. Raises `StoreUnavailable` if it is none."""
+        """Return a stored block. Raises `StoreUnavailable` if it is damaged."""
         numbers, count = columns_of(table, key, content)
         _, displaced, _ = _counts(numbers[0])
         block = cls()
@@ -77,7 +80,7 @@ class Block:
         return len(self.positions)
 
     def encode(self) -> bytes:
-        """Return the content to be stored."""
+        """Return the content to store."""
         head = array("I", (head_of(len(self), len(self.starts), len(self.ends)),))
         pairs = [number for column in (self.starts, self.ends) for pair in sorted(column.items()) for number in pair]
         return b"".join((head, self.positions, self.accounts, array("I", pairs)))
@@ -123,7 +126,7 @@ class Block:
         return entry
 
     def split(self, index: int) -> "Block":
-        """Cut off the entries from an index on."""
+        """Remove the entries from an index on; return them as a block."""
         upper = Block()
         upper.positions, self.positions = self.positions[index:], self.positions[:index]
         upper.accounts, self.accounts = self.accounts[index:], self.accounts[:index]
@@ -147,7 +150,7 @@ class Block:
 
     @property
     def open_count(self) -> int:
-        """The number of entries that have not ended."""
+        """The number of open entries."""
         return len(self.positions) - len(self.ends)
 
     def _entry(self, index: int) -> Entry:

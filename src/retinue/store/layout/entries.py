@@ -1,7 +1,7 @@
-"""The entries of all lists in one table of blocks, for the writer.
+"""The entries of all lists in one table of blocks.
 
-Decoded blocks stay in memory until another writer changes the store. A list of one block has it at slot 0; of several
-the first begins at 1, and each reaches up to the next.
+For the writer. Decoded blocks are cached until another writer changes the store. A list of one block has it at slot 0.
+With several, the first begins at slot 1, and each reaches up to the next.
 """
 
 from bisect import bisect_left, bisect_right, insort
@@ -37,7 +37,7 @@ class EntryTable:
             memory.clear()
 
     def flush(self) -> None:
-        """Hand all changes to the rows."""
+        """Pass all changes on to the rows."""
         for key in self._dropped:
             self._rows.delete(self._table, key)
         for key in self._changed:
@@ -51,7 +51,7 @@ class EntryTable:
             self.forget()
 
     def drop(self, owners: Collection[int]) -> None:
-        """Forget what is cached of owners, whose rows were written by others."""
+        """Forget owners whose rows were written elsewhere."""
         for owner in owners:
             self._blocks.pop(pair_key(owner, 0), None)
             self._newest.pop(owner, None)
@@ -59,7 +59,7 @@ class EntryTable:
             self._blocks = {key: block for key, block in self._blocks.items() if first_of(key) not in owners}
 
     def prefetch(self, owners: Collection[int], long: Collection[int]) -> None:
-        """Read the short lists of owners at once; `long` have several blocks, maybe in another table only."""
+        """Read short lists at once. Those of `long` owners have several blocks."""
         keys = [
             key for owner in owners if (key := pair_key(owner, 0)) not in self._blocks and owner not in self._newest
         ]
@@ -80,19 +80,19 @@ class EntryTable:
         return key is not None and second_of(key) > 0
 
     def blocks_down(self, owner: int, bound: int = LAST_SECOND) -> Iterator[Block]:
-        """Yield the blocks of a list from the one with a slot down; the list must not change meanwhile."""
+        """Yield the blocks of an unchanging list, from a slot down."""
         key = self._find(owner, bound)
         while key is not None:
             yield self._blocks[key]
             key = self._find(owner, second_of(key) - 1) if second_of(key) > 1 else None
 
     def newest_first(self, owner: int, bound: int = LAST_SECOND) -> Iterator[Entry]:
-        """Yield the entries at or before a position; the list must not change meanwhile."""
+        """Yield the entries of an unchanging list at or before a position."""
         for block in self.blocks_down(owner, bound):
             yield from block.newest_first(bound)
 
     def positions_of(self, owner: int, account: int) -> list[int]:
-        """Return where an account has entries in a list; looks through the whole list."""
+        """Return the positions of an account in a list. Reads the whole list."""
         return [position for block in self.blocks_down(owner) for position in block.positions_of(account)]
 
     def entry(self, owner: int, position: int) -> Entry:
@@ -126,7 +126,7 @@ class EntryTable:
         return key
 
     def _find(self, owner: int, position: int) -> int | None:
-        """Return the block that has a position, or would have it; and have it in memory."""
+        """Return the key of the block for a position; cache the block."""
         only = pair_key(owner, 0)
         if only in self._blocks:
             return only
@@ -149,7 +149,7 @@ class EntryTable:
         return newest
 
     def _stored(self, owner: int, position: int) -> int | None:
-        """Return the same of the stored table, without dropped blocks."""
+        """Return the same from the stored table, without dropped blocks."""
         while True:
             found = self._rows.first(self._table, pair_key(owner, 0), pair_key(owner, position), reverse=True)
             if found is None:
@@ -165,7 +165,6 @@ class EntryTable:
             position = second_of(key) - 1
 
     def _add_lowest(self, owner: int) -> int:
-        """Add a block for positions before all others of a list, or for a list that is empty."""
         key = pair_key(owner, 0 if self._newest.get(owner) is None else 1)
         self._add(owner, key, Block())
         if second_of(key) == 0:
@@ -187,7 +186,7 @@ class EntryTable:
             del added[index]
 
     def _split(self, owner: int, full: int, position: int) -> None:
-        """Make two blocks of one. At the ends of a list, where it grows, the full block stays full."""
+        """Split a block. At the ends of a list, the full block stays full."""
         block = self._blocks[full]
         is_newest = second_of(full) == 0 or self._newest.get(owner) == full
         if is_newest and block.positions[-1] == position:
@@ -205,7 +204,7 @@ class EntryTable:
             self._newest[owner] = begin
 
     def _merge(self, owner: int, sparse: int) -> None:
-        """Join a sparse block to its older neighbour; remove an empty one."""
+        """Join a sparse block to its older neighbor; remove an empty one."""
         block = self._blocks[sparse]
         older = self._find(owner, second_of(sparse) - 1) if second_of(sparse) > 1 else None
         if older is not None and len(self._blocks[older]) + len(block) <= _MERGED:

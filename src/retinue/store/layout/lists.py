@@ -1,7 +1,7 @@
-"""All lists of one direction, for the writer: visible entries, hidden ones, and the slots of both.
+"""All lists of one direction: visible entries, hidden ones, and the slots of both.
 
-An entry is visible if it is open and lists show its account; ended entries and those of other accounts are hidden, out
-of the way of pages. Whatever it is, an entry keeps its slot.
+For the writer. An entry is visible if it is open and its account is visible. All others are hidden, out of the way of
+pages. An entry keeps its slot when it is hidden or shown.
 """
 
 import heapq
@@ -22,9 +22,9 @@ _FACT_BYTES = 4
 
 
 class ListFacts(Struct, frozen=True, gc=False):
-    """What is stored of a list besides its entries: counts of the open ones, and whether one is later than its start.
+    """Counts of a list's open entries; whether an entry is after its start.
 
-    A list of one block of each kind needs no such row, unless it is late.
+    Stored only if a list has several blocks, or is late.
     """
 
     visible: int = 0
@@ -32,12 +32,12 @@ class ListFacts(Struct, frozen=True, gc=False):
     is_late: bool = False
 
     def encode(self) -> bytes:
-        """Return the content to be stored."""
+        """Return the content to store."""
         return b"".join(number.to_bytes(_FACT_BYTES, "little") for number in (self.visible, self.hidden, self.is_late))
 
     @classmethod
     def decode(cls, table: Table, owner: int, content: bytes) -> "ListFacts":
-        """Return stored facts. Raises `StoreUnavailable` if they are none."""
+        """Return stored facts. Raises `StoreUnavailable` if they are damaged."""
         if len(content) != 3 * _FACT_BYTES:
             raise damaged(table, owner, "its counts are not whole")
         visible, hidden, is_late = memoryview(content).cast("I")
@@ -62,7 +62,7 @@ class Lists:
         self._facts.clear()
 
     def flush(self) -> None:
-        """Hand all changes to the rows."""
+        """Pass all changes on to the rows."""
         self._visible.flush()
         self._hidden.flush()
 
@@ -74,14 +74,14 @@ class Lists:
             self._facts.clear()
 
     def drop(self, owners: Collection[int]) -> None:
-        """Forget what is cached of owners, whose rows were written by others."""
+        """Forget owners whose rows were written elsewhere."""
         for owner in owners:
             self._facts.pop(owner, None)
         self._visible.drop(owners)
         self._hidden.drop(owners)
 
     def prefetch(self, owners: Collection[int]) -> None:
-        """Read the lists of owners at once, but for long ones."""
+        """Read the short lists of owners at once."""
         missing = [owner for owner in owners if owner not in self._facts]
         for owner, content in zip(missing, self._rows.get_many(self._tables.facts, missing), strict=True):
             self._facts[owner] = None if content is None else ListFacts.decode(self._tables.facts, owner, content)
@@ -90,7 +90,7 @@ class Lists:
         self._hidden.prefetch(owners, long)
 
     def add(self, owner: int, entry: Entry, *, is_visible: bool) -> None:
-        """Add an entry at a position that was just sought for it."""
+        """Add an entry at a free slot."""
         self.slots.occupy(owner, entry.position)
         self._insert(owner, entry, is_visible=is_visible)
         if entry.position > entry.start:
@@ -103,7 +103,7 @@ class Lists:
         return entry
 
     def end(self, owner: int, position: int, end: int) -> None:
-        """End an open entry; its slot stays occupied."""
+        """End an open entry. Its slot stays occupied."""
         self._insert(owner, self._take(owner, position)._replace(end=end), is_visible=False)
 
     def reopen(self, owner: int, position: int, *, is_visible: bool) -> None:
@@ -111,18 +111,18 @@ class Lists:
         self._insert(owner, self._take(owner, position)._replace(end=0), is_visible=is_visible)
 
     def show(self, owner: int, position: int, *, is_visible: bool) -> None:
-        """Show or hide an open entry; does nothing for one that has ended, or is where it belongs."""
+        """Show or hide an open entry, if it is on the wrong side."""
         source = self._hidden if is_visible else self._visible
         if source.has(owner, position) and not source.entry(owner, position).end:
             self._insert(owner, self._take(owner, position), is_visible=is_visible)
 
     def newest_first(self, owner: int, bound: int = LAST_SECOND) -> Iterator[Entry]:
-        """Yield all entries at or before a position; the list must not change meanwhile."""
+        """Yield all entries of an unchanging list at or before a position."""
         both = (self._visible.newest_first(owner, bound), self._hidden.newest_first(owner, bound))
         return heapq.merge(*both, reverse=True)  # entries compare by position first, and no two share one
 
     def entries_of(self, owner: int, account: int) -> list[Entry]:
-        """Return an account's entries, oldest first. Looks through the whole list."""
+        """Return an account's entries, oldest first. Reads the whole list."""
         return sorted(
             table.entry(owner, position)
             for table in (self._visible, self._hidden)
@@ -130,9 +130,9 @@ class Lists:
         )
 
     def find(self, owner: int, account: int, start: int) -> Entry:
-        """Return the existing entry of an account with a start: at that slot, or at the nearest before it.
+        """Return the existing entry of an account with a start.
 
-        Only entries of a late list may be behind their start.
+        It is at that slot, or at the nearest before it. Only a late list may have it after its start.
         """
         for table in (self._visible, self._hidden):
             if table.has(owner, start) and (entry := table.entry(owner, start))[1:3] == (account, start):
@@ -147,12 +147,12 @@ class Lists:
         raise damaged(self._tables.visible, pair_key(owner, start), "another list has its entry, and this one does not")
 
     def is_late(self, owner: int) -> bool:
-        """Return whether an entry of a list is, or was, behind its start."""
+        """Return whether an entry is, or was, after its start."""
         facts = self._facts_of(owner)
         return facts is not None and facts.is_late
 
     def clear(self, owner: int) -> None:
-        """Remove what is left of a list without entries."""
+        """Remove what is stored of a list without entries."""
         self._save(owner, None)
 
     def _is_occupied(self, owner: int, position: int) -> bool:

@@ -1,4 +1,7 @@
-"""The relocation queue: accounts whose entries in others' lists are being shown, hidden or (erased) removed."""
+"""The relocation queue.
+
+It has the accounts whose entries in others' lists are being shown, hidden or (erased) removed.
+"""
 
 from typing import NamedTuple
 
@@ -15,7 +18,7 @@ _DIRECTIONS = tuple(Direction)
 
 
 class Relocation(NamedTuple):
-    """How far the entries of an account were relocated: in which of its own lists, and down to which position."""
+    """The progress of an account's relocation: one of its lists, and a position there."""
 
     account_id: int
     is_erased: bool
@@ -24,12 +27,12 @@ class Relocation(NamedTuple):
     position: int = LAST_SECOND
 
     def encode(self) -> bytes:
-        """Return the content to be stored."""
+        """Return the content to store."""
         return bytes((self.is_erased, _DIRECTIONS.index(self.direction))) + self.position.to_bytes(4, "little")
 
 
 def decode_relocation(key: int, content: bytes) -> Relocation:
-    """Return a stored relocation. Raises `StoreUnavailable` if it is none."""
+    """Return a stored relocation. Raises `StoreUnavailable` if it is damaged."""
     if len(content) != 6 or content[0] > 1 or content[1] >= len(_DIRECTIONS):  # noqa: PLR2004 - as encoded above
         raise damaged(RELOCATION, key, "its relocation is not whole")
     position = int.from_bytes(content[2:], "little")
@@ -43,7 +46,7 @@ class RelocationQueue:
         self._rows = rows
 
     def next(self) -> Relocation | None:
-        """Return one of the relocations."""
+        """Return one of the relocations, or None."""
         found = self._rows.first(RELOCATION, 0, pair_key(UNMERGED, LAST_SECOND))
         if found is None:
             return None
@@ -52,16 +55,19 @@ class RelocationQueue:
         return decode_relocation(key, content)
 
     def add(self, account: StoredAccount, *, is_erased: bool = False) -> None:
-        """Queue an account, or begin again with it. Until it is done, its entries may be visible or hidden."""
+        """Queue an account, or restart its relocation.
+
+        Until it is done, the account's entries may be visible or hidden.
+        """
         self.remove(account.id)
         self.save(Relocation(account.id, is_erased, is_merged=is_erased or account.is_visible))
 
     def save(self, relocation: Relocation) -> None:
-        """Store how far a relocation is."""
+        """Store the progress of a relocation."""
         kind = MERGED if relocation.is_merged else UNMERGED
         self._rows.put(RELOCATION, pair_key(kind, relocation.account_id), relocation.encode())
 
     def remove(self, account_id: int) -> None:
-        """Take an account out."""
+        """Remove an account."""
         for kind in (MERGED, UNMERGED):
             self._rows.delete(RELOCATION, pair_key(kind, account_id))

@@ -1,4 +1,4 @@
-"""The rows of a store as its writer sees them: those that are stored, and over them those that it has changed."""
+"""A writer's view of a store: stored rows, under its own uncommitted changes."""
 
 from bisect import bisect_left, bisect_right, insort
 from collections.abc import Iterable, Iterator, Sequence
@@ -36,7 +36,7 @@ class Rows:
         return [None if value is None else unseal(table, key, value) for key, value in zip(keys, values, strict=True)]
 
     def put(self, table: Table, key: Key, content: bytes) -> None:
-        """Change a row."""
+        """Change or add a row."""
         self._change(table, key, content)
 
     def delete(self, table: Table, key: Key) -> None:
@@ -44,7 +44,7 @@ class Rows:
         self._change(table, key, None)
 
     def put_many(self, table: Table, rows: Iterable[tuple[Key, bytes]]) -> None:
-        """Change rows."""
+        """Change or add rows."""
         self._order.pop(table, None)
         self._changed[table].update(rows)
 
@@ -54,11 +54,11 @@ class Rows:
         self._changed[table].update(dict.fromkeys(keys))
 
     def has_rows(self, table: Table) -> bool:
-        """Return whether a table may have rows."""
+        """Return False only if a table is empty."""
         return bool(self._changed[table]) or self._source.has_rows(table)
 
     def scan(self, table: Table, low: Key, high: Key, *, reverse: bool = False) -> Iterator[tuple[Key, bytes]]:
-        """Yield the rows from one key to another, both included. They may be changed meanwhile."""
+        """Yield the rows between two keys, both included. Rows may change meanwhile."""
         changed = self._changed[table]
         stored = self._stored(table, low, high, reverse)
         touched = self._touched(table, low, high)
@@ -73,7 +73,7 @@ class Rows:
                 yield key, content
 
     def rows_of(self, table: Table, owners: Sequence[int]) -> tuple[list[int], list[bytes]]:
-        """Return keys and contents of the rows of ascending first numbers, in their order."""
+        """Return keys and contents of all rows of ascending first numbers."""
         rows: dict[int, bytes | None] = {
             key: unseal(table, key, value) for key, value in self._source.rows_of(table, owners)
         }
@@ -84,14 +84,14 @@ class Rows:
         return list(rows), list(rows.values())  # type: ignore[arg-type]
 
     def first(self, table: Table, low: Key, high: Key, *, reverse: bool = False) -> tuple[Key, bytes] | None:
-        """Return the first row from one key to another."""
+        """Return the first row between two keys."""
         if not self._changed[table]:
             found = self._source.scan(table, low, high, reverse=reverse, limit=1)
             return (found[0][0], unseal(table, *found[0])) if found else None
         return next(self.scan(table, low, high, reverse=reverse), None)
 
     def take_changes(self) -> list[Changes]:
-        """Return all changes, in the order of their keys, and forget them."""
+        """Return all changes, ordered by key, and forget them."""
         taken = []
         for table, changed in self._changed.items():
             if changed:

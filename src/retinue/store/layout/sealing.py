@@ -1,6 +1,6 @@
-"""Checksums: each value carries one over its table, its key and its content.
+"""Checksums of values, over table, key and content.
 
-A value that was damaged, or that stands at another key than its own, is never taken for a right one.
+A damaged value, or one that is at another key than its own, is never taken for a right one.
 """
 
 from zlib import crc32
@@ -27,7 +27,7 @@ def unseal(table: Table, key: Key, value: object) -> bytes:
 
 
 def damaged(table: Table, key: Key, how: str) -> StoreUnavailable:
-    """Return the error for a damaged row. Texts are names, which must not get into a log."""
+    """Return the error for a damaged row. Text keys are names, which no log may contain."""
     if isinstance(key, str):
         where = "a row"
     elif table.keys.value == "pair":

@@ -1,7 +1,7 @@
-"""Slots: each entry of a list, open or ended, has a second of its own, near its start.
+"""Slots: each entry of a list, open or ended, has its own second, near its start.
 
-Adjacent occupied slots form a run. Long runs are stored, each as long as it can be, so that the nearest free slot is
-found in few steps however long a burst was; shorter ones are walked along.
+Adjacent occupied slots form a run. Each long run is stored as a whole, so the nearest free slot after a burst is found
+in few steps. Short runs are searched slot by slot.
 """
 
 from collections.abc import Callable
@@ -17,7 +17,7 @@ Run = tuple[int, int]  # the first and the last slot
 
 
 class SlotAllocator:
-    """Gives out and takes back the slots of all lists of one direction."""
+    """The slots of all lists of one direction."""
 
     def __init__(self, rows: Rows, table: Table, is_occupied: Callable[[int, int], bool]) -> None:
         self._rows = rows
@@ -25,9 +25,9 @@ class SlotAllocator:
         self._is_occupied = is_occupied
 
     def seek(self, owner: int, start: int) -> int:
-        """Return the slot at a start if it is free, else the nearest free earlier one.
+        """Return the free slot for a start: there, or the nearest earlier one.
 
-        If none is (slots begin at 1), return the nearest free later one.
+        Without one (slots begin at 1), return the nearest later one.
         """
         if not self._is_occupied(owner, start):
             return start
@@ -50,7 +50,7 @@ class SlotAllocator:
         self._add(owner, (first, last))
 
     def free(self, owner: int, slot: int) -> None:
-        """Give a slot back. Call after its entry was removed."""
+        """Free a slot. Call after its entry was removed."""
         run = self._stored(owner, slot)
         if run is not None:
             self._remove(owner, run)
@@ -58,7 +58,6 @@ class SlotAllocator:
             self._add(owner, (slot + 1, run[1]))
 
     def _run_around(self, owner: int, slot: int) -> Run:
-        """Return the run of an occupied slot."""
         run = self._stored(owner, slot)
         if run is not None:
             return run

@@ -1,7 +1,7 @@
-"""The tables of a graph and the contract of the engines that hold them. Knows no technology, and no rule.
+"""The tables of a graph, and the contract of engines.
 
-A row is a key and bytes. Keys are numbers, pairs of numbers or texts; a pair of 31 and 32 bits is one number too, so
-that an engine may keep it as an integer: rows of one first number are adjacent, in the order of the second.
+A row is a key and bytes. A key is a number, a text, or a pair of 31 and 32 bits. A pair is one number too: rows with
+the same first number are adjacent, ordered by the second.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
@@ -39,7 +39,10 @@ class Table(Struct, frozen=True, eq=False):
 
 
 class ListTables(NamedTuple):
-    """The tables of all lists of one direction. Keys: owner and first slot, owner, owner and the other account."""
+    """The tables of all lists of one direction.
+
+    An owner's blocks and runs are keyed by owner and first slot, facts by owner, histories by owner and other account.
+    """
 
     visible: Table
     hidden: Table
@@ -79,7 +82,7 @@ TABLES = (
 
 
 def pair_key(first: int, second: int) -> int:
-    """Return the key of two numbers of 31 and 32 bits."""
+    """Return the key of a pair of numbers."""
     return first << _SHIFT | second
 
 
@@ -94,7 +97,7 @@ def second_of(key: int) -> int:
 
 
 class Changes(NamedTuple):
-    """Rows of one table to be written, by ascending keys, and keys to be removed."""
+    """Rows to write to one table, by ascending keys, and keys to remove."""
 
     table: Table
     puts: list[tuple[Key, bytes]]
@@ -102,7 +105,7 @@ class Changes(NamedTuple):
 
 
 class Source(Protocol):
-    """Read access to rows, all of one state of the store. Values are sealed (`sealing.py`)."""
+    """Read access to sealed rows (`sealing.py`) of one state of the store."""
 
     def get(self, table: Table, keys: Sequence[Key]) -> list[bytes | None]:
         """Return the values of keys, in their order."""
@@ -111,22 +114,22 @@ class Source(Protocol):
     def scan(
         self, table: Table, low: Key, high: Key, *, reverse: bool = False, limit: int = -1
     ) -> list[tuple[Key, bytes]]:
-        """Return the rows from one key to another, both included, at most `limit` of them if that is not -1.
+        """Return the rows between two keys, both included, at most `limit`.
 
-        Tables of texts are not scanned, and of pairs only a few first numbers.
+        Texts are not scanned, and of pairs only a few first numbers.
         """
         ...
 
     def rows_of(self, table: Table, owners: Sequence[int]) -> list[tuple[int, bytes]]:
-        """Return the rows of ascending first numbers, in the order of their keys."""
+        """Return all rows of ascending first numbers, ordered by key."""
         ...
 
     def has_rows(self, table: Table) -> bool:
-        """Return whether a table may have rows; False only if it has none."""
+        """Return False only if a table is empty."""
         ...
 
     def all_rows(self, table: Table) -> Iterator[tuple[Key, bytes]]:
-        """Yield every row of a table; those of one first number are adjacent and ascending."""
+        """Yield every row of a table. Rows of one first number are adjacent, ascending."""
         ...
 
 
@@ -134,19 +137,23 @@ class Engine(Source, Protocol):
     """The rows of a store, for one writer at a time."""
 
     def exclusive(self, *, is_durable: bool = False) -> AbstractContextManager[bool]:
-        """Hold the store alone during the block, which gets whether another writer may have been here since.
+        """Keep other writers out during the block.
 
-        What is not committed in the block is lost. If durable, commits in it survive a power loss.
+        The block gets whether another writer may have changed rows since the last one. Uncommitted changes are lost at
+        its end. If durable, commits survive a power loss.
         """
         ...
 
     def commit(self, changes: Iterable[Changes]) -> None:
-        """Write rows, all or none, also if the process is killed, and end the unit of work."""
+        """Write all changes or none, even if killed.
+
+        Ends the unit of work.
+        """
         ...
 
     def write(self, changes: Changes) -> None:
-        """Write rows of the unit at hand before its commit, when there are too many for memory.
+        """Write changes before the commit, if they are too many for memory.
 
-        Raises `NotImplementedError` if this engine cannot.
+        Raises `NotImplementedError` if the engine cannot.
         """
         ...

@@ -1,4 +1,4 @@
-"""What a store keeps after everything else about it is gone: erased accounts and future events."""
+"""Tombstones, future events, and the store's own values."""
 
 import secrets
 from hashlib import sha256
@@ -19,7 +19,7 @@ def new_meta() -> dict[str, bytes]:
 
 
 class TombstoneTable:
-    """HMACs of what was erased, and the store's secret for them."""
+    """HMACs of erased keys and names, and the store's secret for them."""
 
     def __init__(self, rows: Rows) -> None:
         self._rows = rows
@@ -34,16 +34,16 @@ class TombstoneTable:
         return not self._rows.has_rows(TOMBSTONE)
 
     def has(self, mac: bytes) -> bool:
-        """Return whether one exists."""
+        """Return whether a tombstone exists."""
         return self._rows.get(TOMBSTONE, mac.hex()) is not None
 
     def add(self, mac: bytes) -> None:
-        """Add one."""
+        """Add a tombstone."""
         self._rows.put(TOMBSTONE, mac.hex(), b"")
 
 
 class FutureEvent(NamedTuple):
-    """An event of an account, about another one or 0, and the time it claimed."""
+    """An event of an account and another one (or 0)."""
 
     account: int
     other: int
@@ -52,7 +52,7 @@ class FutureEvent(NamedTuple):
 
     @property
     def digest(self) -> bytes:
-        """A short name."""
+        """A short name for the event, 16 bytes."""
         return sha256(f"{self.account} {self.other} {self.event} {self.claimed_at}".encode()).digest()[:16]
 
 
@@ -66,22 +66,22 @@ class FutureEventTable:
         self._rows = rows
 
     def is_empty(self) -> bool:
-        """Return whether there is none."""
+        """Return whether the table is empty."""
         return not self._rows.has_rows(FUTURE_EVENT)
 
     def has(self, event: FutureEvent) -> bool:
-        """Return whether one exists."""
+        """Return whether an event exists."""
         return event.digest in self._digests(event.account, event.other)
 
     def add(self, event: FutureEvent) -> None:
-        """Add one."""
+        """Add an event."""
         ends = [(event.account, event.other)] + [(event.other, event.account)] * (event.other > 0)
         for account, other in ends:
             digests = [*self._digests(account, other), event.digest]
             self._rows.put(FUTURE_EVENT, pair_key(account, other), msgspec.msgpack.encode(digests))
 
     def forget(self, account: int) -> None:
-        """Remove all of an account, on either side."""
+        """Remove all events of an account, on either side."""
         for key, _ in list(self._rows.scan(FUTURE_EVENT, pair_key(account, 0), pair_key(account, LAST_SECOND))):
             assert isinstance(key, int)
             self._rows.delete(FUTURE_EVENT, key)

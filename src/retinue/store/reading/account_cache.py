@@ -1,4 +1,4 @@
-"""Rows and accounts as a reading process caches them, at most one second behind the store."""
+"""Rows and accounts in the memory of a reader, at most one second old."""
 
 from collections.abc import Callable, Sequence
 from typing import Generic, Protocol
@@ -27,7 +27,7 @@ FORGET_ONE_BY_ONE = 10_000
 
 
 class AsyncSource(Protocol):
-    """Read access to rows for readers. The embedded store answers without suspending. Values are sealed."""
+    """Read access to sealed rows for readers. The embedded store never suspends."""
 
     async def get(self, table: Table, keys: Sequence[Key]) -> list[bytes | None]:
         """Return the values of keys, in their order."""
@@ -36,12 +36,15 @@ class AsyncSource(Protocol):
     async def scan(
         self, table: Table, low: Key, high: Key, *, reverse: bool = False, limit: int = -1
     ) -> list[tuple[Key, bytes]]:
-        """Return the rows from one key to another, both included, at most `limit` of them if that is not -1."""
+        """Return the rows between two keys, both included, at most `limit`."""
         ...
 
 
 class AccountCache(Generic[Shown_co]):
-    """What one reader has seen of accounts. Call `refresh` before each use. `encode` makes a row of its two names."""
+    """The accounts that one reader has read. `encode` makes a row of two names.
+
+    Call `refresh` before each use.
+    """
 
     def __init__(self, source: AsyncSource, clock: Clock, encode: Callable[[str, str], Shown_co]) -> None:
         self.source = source
@@ -55,11 +58,11 @@ class AccountCache(Generic[Shown_co]):
         self.must_merge = False  # pages need hidden entries too
 
     def is_fresh(self) -> bool:
-        """Return whether a refresh within the last second makes the next one needless."""
+        """Return whether the last refresh is recent enough."""
         return self._clock.elapsed() <= self._fresh_until
 
     async def refresh(self) -> None:
-        """Forget what has changed, unless that was done within the last second."""
+        """Forget changed accounts, at most once per second."""
         now = self._clock.elapsed()
         if now > self._fresh_until:
             await self._forget_changed()
@@ -70,7 +73,7 @@ class AccountCache(Generic[Shown_co]):
             self.refreshes += 1
 
     async def account(self, folded: str) -> Account | None:
-        """Return the live account with a folded username. A missing one is looked up each time."""
+        """Return the live account with a folded username. Missing ones are not cached."""
         account = self._accounts.get(folded)
         if account is None:
             (found,) = await self.source.get(USERNAME, (folded,))
@@ -87,7 +90,7 @@ class AccountCache(Generic[Shown_co]):
         return account
 
     async def rows(self, account_ids: Sequence[int]) -> list[Shown_co | None]:
-        """Return the rows of accounts, None for those that lists do not show."""
+        """Return the rows of accounts, None for hidden ones."""
         cached = self._rows
         missing = [account_id for account_id in account_ids if account_id not in cached]
         if missing:
@@ -109,7 +112,7 @@ class AccountCache(Generic[Shown_co]):
         return found
 
     async def changed_since(self, revision: int, limit: int) -> set[int] | None:
-        """Return the accounts with changes after one, up to the newest that is known; None if they are too many."""
+        """Return the accounts changed since a revision. None: more than `limit`."""
         if not 0 <= self.revision - revision <= limit:
             return set() if self.revision < revision else None
         changes = await self.source.scan(CHANGE, revision + 1, self.revision)

@@ -1,8 +1,7 @@
-"""Decoded blocks with the texts of their rows, for lists that are asked for again and again.
+"""Decoded blocks with the texts of their rows, for lists in demand.
 
-Reading a page from here is a search and a join. A cached block holds for one state of the store and one edition of the
-names. If either has changed, its block is read again; if its content is the same, only a changed name costs more.
-Nothing is cached that is not asked for twice.
+A page from here is a search and a join. A block is cached when it is requested twice. It is valid for one state of the
+store and one edition of the names; after a commit, its texts are reused if its content is the same.
 """
 
 from bisect import bisect_left, bisect_right
@@ -17,7 +16,7 @@ Found = tuple[Sequence[bytes], int, bool]  # texts of rows, the last one's posit
 
 
 class CachedBlock:
-    """One block. It has every slot from `start` to `last`; `texts` are those of its `positions`, oldest first."""
+    """A block with the slots from `start` to `last`, and texts, oldest first."""
 
     __slots__ = ("content", "edition", "last", "positions", "start", "state", "texts")
 
@@ -34,11 +33,11 @@ CachedList = tuple[list[int], list[CachedBlock]]  # the starts of its blocks, as
 
 
 class BlockCache:
-    """The cached blocks of all lists. Set `state` and `edition` to what they must be of.
+    """The cached blocks of all lists, valid for `state` and `edition`.
 
-    There are two generations. When the young one is full nothing is added for a while, since a few blocks that stay
-    help more than many that replace each other. Then the old generation goes, the young one gets old, and what is still
-    asked for moves back.
+    There are two generations. When the young one is full, new blocks are turned away for a while: a few that stay help
+    more than many that replace each other. Then the young generation replaces the old one, and requested blocks move
+    back.
     """
 
     def __init__(self, max_bytes: int) -> None:
@@ -55,7 +54,7 @@ class BlockCache:
         return sum(len(starts) for generation in (self._young, self._old) for starts, _ in generation.values())
 
     def read(self, number: int, request: PageRequest) -> Found | None:
-        """Return what a page request finds in a list; None if a block is missing or does not hold any more."""
+        """Return the rows of a page request. None: a block is missing or stale."""
         of_list = self._young.get(number) or self._old_of(number)
         if of_list is None:
             return None
@@ -84,7 +83,7 @@ class BlockCache:
             bound = block.start - 1
 
     def is_wanted(self, number: int, start: int) -> bool:
-        """Return whether a block that was just read should be cached."""
+        """Return whether a block was requested before."""
         block = number << 32 | start
         if block in self._asked:
             return True
@@ -96,7 +95,7 @@ class BlockCache:
     def add(
         self, number: int, start: int, content: bytes, texts_of: Callable[[], Sequence[bytes] | None], last: int
     ) -> None:
-        """Cache a block that was just read, at the present state; `last` is the last slot that it may have."""
+        """Cache a block of the present state. `last` is the last slot it may have."""
         of_list = self._young.get(number) or self._old_of(number)
         block = _at(of_list, start)
         if block is None and self._count >= self._max:
@@ -116,7 +115,7 @@ class BlockCache:
             self._count += grown
 
     def _old_of(self, number: int) -> CachedList | None:
-        """Return an old list, made young again if there is room."""
+        """Return an old list, made young if there is room."""
         of_list = self._old.get(number)
         if of_list is not None and self._count + len(of_list[0]) <= self._max:
             self._young[number] = self._old.pop(number)
@@ -139,7 +138,7 @@ def _at(of_list: CachedList | None, start: int) -> CachedBlock | None:
 
 
 def _put(of_list: CachedList, block: CachedBlock) -> int:
-    """Put a block in place of all that begin within it, which are gone; return how many more there are now."""
+    """Replace all blocks that begin within a block by it; return the difference in number."""
     starts, blocks = of_list
     first, end = bisect_left(starts, block.start), bisect_right(starts, block.last)
     starts[first:end], blocks[first:end] = [block.start], [block]

@@ -1,4 +1,4 @@
-"""Texts of rows from the row file, at most one second behind the store; from the store for what the file lacks."""
+"""Texts of rows from the row file, else from the store; at most one second old."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,9 +15,9 @@ MAX_STALE = 10_000  # rows of the file that are read from the store; if more are
 
 
 class MappedRows:
-    """The texts of one reader: encoded rows without what they all begin and end with.
+    """The texts of one reader: rows without their common beginning and end.
 
-    Call `refresh` whenever the cache of accounts was refreshed.
+    Call `refresh` whenever the account cache was refreshed.
     """
 
     def __init__(self, path: Path | None, cache: AccountCache[bytes], begin: bytes, end: bytes) -> None:
@@ -31,7 +31,7 @@ class MappedRows:
         self._revision = -1
 
     async def refresh(self) -> None:
-        """Take notice of a new file, and of what the file does not have yet."""
+        """Notice a new file, and changes that the file does not have yet."""
         if self._path is not None and (self._file is None or self._file.has_grown()):
             self._file = self._open(self._path)
         if self._file is None:
@@ -45,12 +45,12 @@ class MappedRows:
             self._revision = revision
 
     async def set_store(self) -> None:
-        """Learn which store the file must be of."""
+        """Read the id of the store that the file must belong to."""
         (found,) = await self._cache.source.get(META, (STORE_ID,))
         self._store = "" if found is None else unseal(META, STORE_ID, found).hex()
 
     async def texts(self, ids: Ids) -> Sequence[bytes] | None:
-        """Return the texts of accounts; None if lists do not show one of them."""
+        """Return the texts of accounts; None if one of them is hidden."""
         if self._file is not None:
             texts = self._file.texts(ids)
             if texts is not None and (not self._stale or self._stale.isdisjoint(ids.tolist())):
@@ -72,5 +72,5 @@ class MappedRows:
 
 
 def ids_of(numbers: memoryview, first: int, last: int) -> Ids:
-    """Return the numbers of a block from one place to another as ids, newest first."""
+    """Return a range of a block's accounts, newest first."""
     return np.frombuffer(numbers, "<u4", last - first, 4 * first)[::-1]

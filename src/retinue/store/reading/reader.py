@@ -1,7 +1,7 @@
 """Reading a graph: accounts by name, pages of lists, profiles.
 
-The ordinary page is read from the list's visible blocks alone. While entries are being relocated that must be shown,
-and for the list of an earlier second, hidden entries are merged in.
+A usual page needs only the list's visible blocks. Hidden entries are merged in while entries that must be shown are
+being relocated, and for the list of an earlier second.
 """
 
 from bisect import bisect_right
@@ -26,7 +26,7 @@ _PROFILE_NUMBERS = ("is_verified", "likes_count", "video_count")  # booleans may
 class LayoutReader(Generic[Shown_co]):
     """A `GraphReader` on a source.
 
-    If a call may see rows of several states, it raises `StoreUnavailable` for some of them, as for damage.
+    If a call reads rows of several states, it may raise `StoreUnavailable`, as for damage.
     """
 
     def __init__(self, source: AsyncSource, clock: Clock, encode: Callable[[str, str], Shown_co]) -> None:
@@ -46,7 +46,7 @@ class LayoutReader(Generic[Shown_co]):
         return await self._read_merged(request)
 
     async def profile(self, account_id: int) -> Profile | None:
-        """Return an account's profile with exact counts; None for an erased account."""
+        """Return an account's profile with exact counts; None if erased."""
         (account,) = await self.cache.load((account_id,))
         if account is None:
             return None
@@ -60,7 +60,7 @@ class LayoutReader(Generic[Shown_co]):
         return _profile_of(account.display_name, values, counts)
 
     async def _read_visible(self, request: PageRequest) -> PageRows[Shown_co]:
-        """Read block by block until one row more than asked is found: it answers has_more."""
+        """Read block by block until one row more than requested: it means `has_more`."""
         table = LISTS[request.direction].visible
         bound, wanted = min(request.bound, LAST_SECOND), request.limit + 1
         rows: list[Shown_co] = []
@@ -80,7 +80,7 @@ class LayoutReader(Generic[Shown_co]):
                 end = start
             if len(rows) == wanted:
                 break
-            bound = second_of(key) - 1  # what an older block has beyond was moved to this one
+            bound = second_of(key) - 1  # later entries of an older block were moved to this one
         return _slice(rows, positions, request)
 
     async def _read_merged(self, request: PageRequest) -> PageRows[Shown_co]:
@@ -116,7 +116,7 @@ class LayoutReader(Generic[Shown_co]):
                 yield entry
 
     async def _bound(self, request: PageRequest) -> int:
-        """Return the slot to begin at: what is later than `as_of` may be millions of entries."""
+        """Return the slot to begin at. Entries after `as_of` may be millions."""
         bound = min(request.bound, LAST_SECOND)
         if request.as_of is None or request.as_of >= bound:
             return bound
@@ -130,7 +130,7 @@ class LayoutReader(Generic[Shown_co]):
             bound = second_of(key) - 1
 
     async def _blocks(self, table: Table, owner: int, bound: int) -> AsyncIterator[tuple[int, bytes]]:
-        """Yield key and content of the blocks of a list from a slot down."""
+        """Yield the blocks of a list with their keys, from a slot down."""
         low, high = pair_key(owner, 0), pair_key(owner, bound)
         while True:
             found = await self._source.scan(table, low, high, reverse=True, limit=_BLOCKS_AT_ONCE)
@@ -143,7 +143,7 @@ class LayoutReader(Generic[Shown_co]):
                 return
 
     async def _count(self, direction: Direction, owner: int, erased: list[int]) -> int:
-        """Count the open entries of a list, without those of erased accounts that are still being removed."""
+        """Count the open entries of a list, except those of erased accounts."""
         tables = LISTS[direction]
         facts = await self._facts(direction, owner)
         blocks = [
@@ -168,7 +168,7 @@ class LayoutReader(Generic[Shown_co]):
 
 
 def _slice(rows: list[Shown_co], positions: list[int], request: PageRequest) -> PageRows[Shown_co]:
-    """Return rows, maybe one more than asked, as a page's."""
+    """Return the rows of a page, given maybe one row more."""
     if positions != sorted(positions, reverse=True):
         table, owner = request.direction.value, request.account_id
         raise StoreUnavailable(f"table {table}, account {owner}: its positions are not in order; it is damaged")

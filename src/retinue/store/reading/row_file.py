@@ -1,8 +1,8 @@
-"""The row file: rows ready for the wire, of all accounts, in one file that all workers of a machine map.
+"""The row file: rows of all accounts, ready for the wire, mapped by all workers.
 
-It is derived from the store, and written by one process (`RowFileWriter`). Each account has a slot of 64 bytes, at its
-id: 60 of text, then a checksum over text and id. A slot that is empty, half written or damaged fails the checksum, and
-its row is read from the store instead; so is a text that is too long. An account that lists do not show has no text.
+It is derived from the store and has one writer. An account's slot of 64 bytes, at its id, has 60 bytes of text and a
+checksum over text and id. A slot that fails the checksum is empty, half written, damaged or too small for its text: its
+row is read from the store. A hidden account has no text.
 """
 
 import mmap
@@ -31,7 +31,7 @@ Ids = NDArray[np.uint32]
 
 
 def _factors() -> NDArray[np.uint32]:
-    """Return odd factors, so that a sum of products tells any change of a word; the last one subtracts the checksum."""
+    """Return odd factors, so that the sum of products shows any change of a word."""
     factors = np.random.default_rng(20201).integers(0, 1 << 32, _WORDS, dtype=np.uint32) | np.uint32(1)
     factors[-1] = 0xFFFFFFFF
     return factors
@@ -41,7 +41,7 @@ _FACTORS = _factors()
 
 
 class State(Struct, frozen=True):
-    """What a row file was made of: the store, the boot of the machine, the newest change and the newest account."""
+    """The origin of a row file: store, boot of the machine, last change and account."""
 
     store: str = ""
     boot: str = ""
@@ -53,7 +53,7 @@ class RowFile:
     """The row file, for reading."""
 
     def __init__(self, path: Path) -> None:
-        """Map the file. Raises `OSError` or `ValueError` if there is none."""
+        """Map the file. Raises `OSError` or `ValueError` if it is unusable."""
         self._path = path
         with path.open("rb") as file:
             self._map = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
@@ -64,16 +64,16 @@ class RowFile:
 
     @property
     def state(self) -> State:
-        """What the file was made of."""
+        """The origin of the file."""
         header = self._header[0]
         return State(header["store"].decode(), header["boot"].decode(), int(header["revision"]), int(header["last_id"]))
 
     def has_grown(self) -> bool:
-        """Return whether the file has more slots than are mapped."""
+        """Return whether the file is larger than its mapping."""
         return self._path.stat().st_size != len(self._map)
 
     def texts(self, ids: Ids) -> list[bytes] | None:
-        """Return the texts of accounts, empty for those that lists do not show; None if one is not in the file."""
+        """Return the texts of accounts, empty for hidden ones. None: one is missing."""
         try:
             words = self._words.take(ids, axis=0)
         except IndexError:
@@ -85,7 +85,7 @@ class RowFile:
 
 
 class RowFileWriter:
-    """The row file, for the one process that writes it."""
+    """The row file, for its one writer."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -94,19 +94,19 @@ class RowFileWriter:
             os.ftruncate(self._descriptor, HEADER_SLOTS * SLOT_BYTES)
 
     def state(self) -> State:
-        """Return what the file was made of."""
+        """Return the origin of the file."""
         with suppress(ValueError):
             return RowFile(self._path).state
         return State()
 
     def save_state(self, state: State) -> None:
-        """Note what the file was made of. Call after the rows were written."""
+        """Save the origin of the file. Call after its rows were written."""
         header = np.zeros(1, _HEADER)
         header[0] = (_MAGIC, state.store.encode(), state.boot.encode(), state.revision, state.last_id)
         os.pwrite(self._descriptor, header.tobytes(), 0)
 
     def write(self, ids: Sequence[int], texts: Sequence[bytes | None]) -> None:
-        """Write the texts of accounts with ascending ids; None: the text is too long, or nothing is known."""
+        """Write the texts of ascending accounts; None leaves a slot empty."""
         if not ids:
             return
         self._grow(ids[-1])
@@ -114,13 +114,13 @@ class RowFileWriter:
             self._write_range(ids[first], texts[first:last])
 
     def clear(self) -> None:
-        """Zero everything. The file keeps its size, since readers have it mapped."""
+        """Zero everything. The size stays, since readers have mapped the file."""
         size = os.fstat(self._descriptor).st_size
         for begin in range(0, size, _ZEROED_AT_ONCE):
             os.pwrite(self._descriptor, bytes(min(_ZEROED_AT_ONCE, size - begin)), begin)
 
     def sync(self) -> None:
-        """Wait until the disk has what was written."""
+        """Wait until all writes are on disk."""
         os.fsync(self._descriptor)
 
     def close(self) -> None:
@@ -144,7 +144,7 @@ class RowFileWriter:
 
 
 def _ranges(ids: Sequence[int]) -> Iterable[tuple[int, int]]:
-    """Yield where adjacent ids begin and end."""
+    """Yield the bounds of adjacent ids."""
     begin = 0
     for index in range(1, len(ids) + 1):
         if index == len(ids) or ids[index] != ids[index - 1] + 1:

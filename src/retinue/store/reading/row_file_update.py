@@ -1,4 +1,4 @@
-"""Bringing the row file up to date with its store, in steps; for the one process that writes the file."""
+"""Keeping the row file up to date with its store, step by step."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -16,7 +16,7 @@ EncodeText = Callable[[str, str], bytes]  # of a display name and a username: th
 
 
 class RowFileUpdate:
-    """Updates the row file of a store. `boot` names the machine's present start: rows of an earlier one may be lost."""
+    """The updates of a store's row file. `boot` names this start of the machine."""
 
     def __init__(self, path: Path, source: Source, encode: EncodeText, boot: str) -> None:
         self._path = path
@@ -27,7 +27,7 @@ class RowFileUpdate:
         self._state = State()
 
     def step(self) -> bool:
-        """Write some rows that have changed or are new; return whether there are more."""
+        """Write some changed or new rows; return whether more remain."""
         store = (self._meta(STORE_ID) or b"").hex()
         if self._file is None or self._file.state().store != self._state.store:
             self._open(store)
@@ -50,14 +50,14 @@ class RowFileUpdate:
             self._file = None
 
     def _open(self, store: str) -> None:
-        """Go on with a file of this store, unless the machine may have lost some of its rows."""
+        """Open the file. Replace it if it is another store's, or rows may be lost."""
         self._file = RowFileWriter(self._path)
         self._state = self._file.state()
         if self._state.store != store or self._state.boot not in ("", self._boot):
             self._replace(store)
 
     def _replace(self, store: str) -> None:
-        """Begin again with an empty file."""
+        """Start with an empty file."""
         assert self._file is not None
         self._file.clear()
         self._state = State(store, self._boot, self._number(LAST_REVISION))
@@ -69,7 +69,7 @@ class RowFileUpdate:
             self._state = state
 
     def _write_changed(self, revision: int) -> bool:
-        """Write the rows of changed accounts; return False if not all changes are stored any more."""
+        """Write changed rows; return False if the list of changes is incomplete."""
         changes = self._source.scan(CHANGE, self._state.revision + 1, revision)
         changed = {int.from_bytes(unseal(CHANGE, key, value), "little") for key, value in changes}
         for account_id in sorted(changed):
@@ -101,5 +101,5 @@ class RowFileUpdate:
 
 
 def boot_id() -> str:
-    """Return a name of the machine's present start."""
+    """Return a name for this start of the machine."""
     return Path("/proc/sys/kernel/random/boot_id").read_text().strip()

@@ -1,4 +1,4 @@
-"""Reading a whole graph: all accounts, then all intervals with their slots in both lists."""
+"""Reading a whole graph: all accounts, then all intervals with both positions."""
 
 from collections.abc import Iterator
 from itertools import islice, pairwise
@@ -33,7 +33,7 @@ class LayoutScan:
             yield [(account.id, _record(account)) for account in accounts if account is not None]
 
     def intervals(self, *, with_ended: bool) -> Iterator[Intervals]:
-        """Yield each open interval once, and with `with_ended` each ended one."""
+        """Yield each open interval once; with `with_ended`, ended ones too."""
         displaced = sum(
             int((entries.positions != entries.starts).sum()) for entries in self._entries(Direction.FOLLOWERS)
         )
@@ -54,7 +54,7 @@ class LayoutScan:
 
 
 def _decoded(table: Table, rows: list[tuple[Any, bytes]]) -> Entries:
-    """Return the entries of rows, of which those of one owner ascend."""
+    """Return the entries of rows. Each owner's rows are ascending."""
     contents = [unseal(table, key, value) for key, value in rows]
     keys = [key for key, _ in rows]
     if any(later < earlier for earlier, later in pairwise(keys)):  # owners in no order
@@ -64,7 +64,7 @@ def _decoded(table: Table, rows: list[tuple[Any, bytes]]) -> Entries:
 
 
 class _FollowersSlots:
-    """The slots in followers lists that are not the start, of a part of all followers."""
+    """The displaced slots in followers lists, for a part of all followers."""
 
     def __init__(self, parts: Iterator[Entries], passes: int, number: int) -> None:
         columns: list[tuple[Numbers, Numbers, Numbers]] = [(NOTHING, NOTHING, NOTHING)]
@@ -77,7 +77,7 @@ class _FollowersSlots:
         self._pairs, self._starts, self._slots = pairs[order], starts[order], slots[order]
 
     def intervals(self, entries: Entries) -> Intervals:
-        """Return intervals of following lists with their slots in both lists."""
+        """Return intervals of following lists with both positions."""
         pairs = (entries.owners << 32) + entries.accounts
         begins, ends = (np.searchsorted(self._pairs, pairs, side) for side in ("left", "right"))
         slots = entries.starts.copy()
