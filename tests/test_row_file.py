@@ -3,6 +3,7 @@
 import asyncio
 import os
 import random
+import shutil
 from contextlib import closing
 from pathlib import Path
 
@@ -90,6 +91,10 @@ class Served:
         self.clock = FrozenClock(NOW)
         self.store = open_store(str(folder / "graph.db"))
         self.store.create()
+        self.open()
+
+    def open(self) -> None:
+        """Open the store, and bring the row file up to date."""
         self.writer = self.store.writer(self.clock)
         self.rows = self.store.row_file(rendering.ROW_ENCODING)
         self.path = self.store.paths.rows
@@ -205,4 +210,33 @@ def test_a_file_that_cannot_be_trusted_is_made_again(served: Served, damage: str
     assert page is not None
     assert b"wrong" not in page
     assert damage == "noise" or page == expected
+    served.close()
+
+
+@pytest.mark.parametrize(("is_backup", "is_changed"), [(False, False), (True, False), (True, True)])
+def test_rows_newer_than_a_restored_copy_are_not_used(
+    served: Served, tmp_path: Path, is_backup: bool, is_changed: bool
+) -> None:
+    """A copy by `backup` may even have been changed before the next update of the file."""
+    graph, copy = tmp_path / "graph.db", tmp_path / "copy.db"
+    if is_backup:
+        served.store.back_up(copy, lambda *_: None)
+    else:
+        served.close()
+        shutil.copy(graph, copy)
+        served.open()
+    served.apply(AccountEvent(AccountRecord("cy", "cy", "Later"), 2), AccountEvent(AccountRecord("x", "x", "Later"), 1))
+    served.step()
+    served.close()
+    copy.replace(graph)
+
+    with closing(served.store.writer(served.clock)) as writer:
+        if is_changed:
+            events = [AccountEvent(AccountRecord(key, key, "New"), 2) for key in ("ben", "dora", "y", "z")]
+            asyncio.run(writer.apply(events, NOW))
+    served.open()
+    page = served.compare()
+
+    assert page is not None
+    assert b"Later" not in served.path.read_bytes()
     served.close()

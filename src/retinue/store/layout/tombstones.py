@@ -15,7 +15,12 @@ SECRET_BYTES = 32
 
 def new_meta() -> dict[str, bytes]:
     """Return the rows of the table META of a new store."""
-    return {SECRET: secrets.token_bytes(SECRET_BYTES), STORE_ID: secrets.token_bytes(16)}
+    return {SECRET: secrets.token_bytes(SECRET_BYTES), STORE_ID: new_store_id()}
+
+
+def new_store_id() -> bytes:
+    """Return a random id, by which a row file knows its store."""
+    return secrets.token_bytes(16)
 
 
 class TombstoneTable:

@@ -33,8 +33,9 @@ class RowFileUpdate:
             self._open(store)
         assert self._file is not None
         revision, last_id = self._number(LAST_REVISION), self._number(LAST_ID)
+        is_ahead = revision < self._state.revision or last_id < self._state.last_id  # the store is an older copy
         is_behind = revision - self._state.revision > MAX_CHANGES
-        if is_behind or (revision > self._state.revision and not self._write_changed(revision)):
+        if is_ahead or is_behind or (revision > self._state.revision and not self._write_changed(revision)):
             self._replace(store)
         first, last = self._state.last_id + 1, min(last_id, self._state.last_id + MAX_NEW)
         self._write(range(first, last + 1))

@@ -80,7 +80,7 @@ class SqliteStore:
     def files(self) -> list[Path]:
         mains = (self._path, self._access_path)
         logs = (main.with_name(f"{main.name}-wal") for main in mains)
-        return [path for path in (*mains, *logs, self.paths.quotas) if path.exists()]
+        return [path for path in (*mains, *logs, self.paths.quotas, self.paths.rows) if path.exists()]
 
     def reach(self) -> Reach:
         with suppress(OSError):  # then readers do without

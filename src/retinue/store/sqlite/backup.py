@@ -9,8 +9,11 @@ import apsw
 
 from retinue.durable import sync
 from retinue.errors import InputError, StoreError
+from retinue.store.layout.facts import STORE_ID, new_store_id
+from retinue.store.layout.sealing import seal
+from retinue.store.layout.tables import META
 from retinue.store.sqlite import files
-from retinue.store.sqlite.files import ACCESS, GRAPH, access_path
+from retinue.store.sqlite.files import ACCESS, GRAPH, Kind, access_path
 from retinue.temporary import TemporaryFolder
 
 OnProgress = Callable[[int, int], None]
@@ -35,8 +38,8 @@ def back_up(graph: Path, target: Path, on_progress: OnProgress) -> None:
         # The graph is opened first, since it is what was named, and both before anything is written.
         originals = [opened.enter_context(closing(files.open_for_reading(of, kind))) for of, _, kind in copies[::-1]]
         with ExitStack() as undo:
-            for original, (_, copy, _) in zip(originals[::-1], copies, strict=True):
-                _copy(original, copy, on_progress)
+            for original, (_, copy, kind) in zip(originals[::-1], copies, strict=True):
+                _copy(original, copy, kind, on_progress)
                 undo.callback(copy.unlink)
             undo.pop_all()  # both are complete
 
@@ -46,10 +49,10 @@ def _already_exists(*copies: Path) -> InputError:
     return InputError(f"already exists: {files}; a backup replaces nothing (remove what an interrupted one left)")
 
 
-def _copy(original: apsw.Connection, copy: Path, on_progress: OnProgress) -> None:
+def _copy(original: apsw.Connection, copy: Path, kind: Kind, on_progress: OnProgress) -> None:
     try:
         with closing(TemporaryFolder(copy)) as folder:
-            _copy_into(folder.path / copy.name, original, on_progress)
+            _copy_into(folder.path / copy.name, original, kind, on_progress)
             os.link(folder.path / copy.name, copy)
         sync(copy.parent)
     except FileExistsError:
@@ -60,7 +63,7 @@ def _copy(original: apsw.Connection, copy: Path, on_progress: OnProgress) -> Non
         raise StoreError(f"{copy}: cannot be created: {files.cause_of(error, copy)}") from error
 
 
-def _copy_into(unfinished: Path, original: apsw.Connection, on_progress: OnProgress) -> None:
+def _copy_into(unfinished: Path, original: apsw.Connection, kind: Kind, on_progress: OnProgress) -> None:
     os.close(os.open(unfinished, os.O_CREAT | os.O_EXCL | os.O_RDWR, files.FILE_MODE))
     with (
         closing(apsw.Connection(str(unfinished))) as new,
@@ -70,3 +73,5 @@ def _copy_into(unfinished: Path, original: apsw.Connection, on_progress: OnProgr
         with new.backup("main", original, "main") as backup:
             while not backup.step(_PAGES_AT_ONCE):
                 on_progress(backup.page_count - backup.remaining, backup.page_count)
+        if kind is GRAPH:  # once restored, it must not be taken for the store that its row file was made of
+            new.execute("UPDATE meta SET value = ? WHERE key = ?", (seal(META, STORE_ID, new_store_id()), STORE_ID))
