@@ -1,6 +1,6 @@
-"""The file of quota counters: checked records, mapped into memory by all processes.
+"""The file of quota counters: checked records that all processes map.
 
-A checksum includes the offset of its part, which reveals zeros, changed bytes and swapped parts.
+A checksum includes its part's offset, so it shows zeros, changed bytes and swapped parts.
 """
 
 import fcntl
@@ -33,10 +33,10 @@ _RESIDUE = 0x2144DF1C  # the checksum of any data that ends with its own checksu
 
 
 class CounterFile:
-    """A mapped file of records. The header takes the place of record 0.
+    """A mapped file of records. The header is in place of record 0.
 
-    With `alone` this process holds the lock until it closes the file. Without `creates` the file must exist. `parts`
-    are offset and size of a record's parts. Raises `StoreError` if the file cannot be used or locked.
+    `alone` locks the file until it is closed. `parts` are offset and size of a record's parts. Raises `StoreError` if
+    the file cannot be used.
     """
 
     def __init__(self, path: Path, parts: tuple[tuple[int, int], ...], *, alone: bool, creates: bool) -> None:
@@ -62,7 +62,7 @@ class CounterFile:
 
     @property
     def is_recounted(self) -> bool:
-        """Whether earlier usage has been added."""
+        """Whether earlier usage was added."""
         return bool(self._header()[2])
 
     @property
@@ -71,14 +71,14 @@ class CounterFile:
         return not os.fstat(self._descriptor).st_nlink
 
     def place(self, number: int) -> int:
-        """Return the offset of a record; grow the file if needed. Raises `StoreUnavailable`."""
+        """Return the offset of a record; grow the file if needed."""
         place = number * RECORD_BYTES
         if place > self._last:
             self._make_room(number + 1)
         return place
 
     def has(self, number: int) -> bool:
-        """Return whether a record exists. Growing may have failed halfway."""
+        """Return whether a record exists."""
         return number * RECORD_BYTES <= self._last or number < self._header()[1]
 
     def read(self, place: int, size: int) -> bytes | None:
@@ -87,16 +87,16 @@ class CounterFile:
         return sealed if crc32(sealed, place) == _RESIDUE else None
 
     def write(self, place: int, part: bytes) -> None:
-        """Write a part in one step. A killed process leaves the old one or the new."""
+        """Write a part in one step, even if killed."""
         sealed = part + _CHECKSUM.pack(crc32(part, place))
         self._map[place : place + len(sealed)] = sealed
 
     def places(self) -> range:
-        """Return the offsets of the mapped records of clients."""
+        """Return the offsets of mapped records."""
         return range(RECORD_BYTES, self._last + 1, RECORD_BYTES)
 
     def damaged(self) -> dict[int, bytes]:
-        """Return records with a damaged part, by number."""
+        """Return damaged records by number."""
         found = {}
         for number in range(1, len(self._map) // RECORD_BYTES):
             start = number * RECORD_BYTES
@@ -105,17 +105,17 @@ class CounterFile:
         return found
 
     def set_recounted(self) -> None:
-        """Note that earlier usage has been added."""
+        """Note that earlier usage was added."""
         self.write(0, _HEADER.pack(MAGIC, self._header()[1], 1))
 
     @property
     def closed_at(self) -> int:
-        """The audit records at the orderly close, or -1."""
+        """The number of audit records at the orderly close, or -1."""
         sealed = self.read(_CLOSED_AT, _CLOSED.size)
         return _OPEN if sealed is None else int(_CLOSED.unpack_from(sealed)[0])
 
     def set_closed_at(self, records: int = _OPEN) -> None:
-        """Save the audit records at closing; -1: open."""
+        """Save that number; -1: open."""
         self.write(_CLOSED_AT, _CLOSED.pack(records))
 
     def lock(self) -> None:
@@ -142,7 +142,7 @@ class CounterFile:
             self.unlock()
 
     def settle(self) -> None:
-        """Make what was written survive a power loss."""
+        """Make writes survive a power loss."""
         self._map.flush()
 
     def close(self) -> None:
@@ -196,13 +196,12 @@ class CounterFile:
 
 
 def _make(path: Path, parts: tuple[tuple[int, int], ...]) -> None:
-    """Create a file, complete or not at all. A file of a faster process stays."""
+    """Create a file, complete or not at all, unless it exists."""
     with write_atomically(path, replaces=False) as unfinished, unfinished.open("r+b") as file:
         _grow(file.fileno(), parts, range(FIRST_RECORDS), is_recounted=0)
 
 
 def _grow(descriptor: int, parts: tuple[tuple[int, int], ...], numbers: range, *, is_recounted: int) -> None:
-    """Add empty records, then count them in the header."""
     # Allocate disk space now: writing to a hole of the mapping on a full disk would kill the process.
     os.posix_fallocate(descriptor, 0, numbers.stop * RECORD_BYTES)
     for number in numbers[1:] if numbers.start == 0 else numbers:

@@ -13,8 +13,8 @@ DAY_SECONDS = 86_400
 class QuotaStatus(Struct, frozen=True, gc=False):
     """The remaining quota of a client in a pool. None: unlimited.
 
-    `calls` of `limit` calls a day remain, and `rows` rows, until a new day begins in `reset` seconds. The rate limit
-    admits the next call in `wait` seconds.
+    `calls` of `limit` and `rows` remain until the day ends in `reset` seconds. The rate limit admits the next call in
+    `wait` seconds.
     """
 
     limit: int | None
@@ -25,7 +25,7 @@ class QuotaStatus(Struct, frozen=True, gc=False):
 
 
 class Counted(Struct, frozen=True):
-    """A client's usage in the audit log: its day, and the calls of the last minute by second."""
+    """A client's usage in the audit log: its day, and its last minute by second."""
 
     used: Usage
     answers: Mapping[int, int]
@@ -35,8 +35,8 @@ class Counted(Struct, frozen=True):
 class QuotaCounters(Protocol):
     """The usage of each client, shared by all processes of a server.
 
-    Counts of a killed process stay. A day (UTC) starts at zero and never twice: if the clock is set back, counting goes
-    on with the newest day. The rate limit slides over the preceding seconds. Damaged counters raise `StoreUnavailable`.
+    Counts of a killed process stay. A UTC day starts at zero, and never twice: if the clock is set back, the newest day
+    goes on. Damaged counters raise `StoreUnavailable`.
     """
 
     def usage(self, quota_key: QuotaKey, second: int) -> Usage:
@@ -44,7 +44,7 @@ class QuotaCounters(Protocol):
         ...
 
     def remaining(self, quota_key: QuotaKey, second: int, pool: Pool, quota: Quota, wanted: int) -> int:
-        """Return how many of `wanted` rows the quota allows; 0 without calls. Count nothing."""
+        """Return how many of `wanted` rows the quota allows."""
         ...
 
     def status(self, quota_key: QuotaKey, second: int, pool: Pool, quota: Quota) -> QuotaStatus:
@@ -52,7 +52,10 @@ class QuotaCounters(Protocol):
         ...
 
     def charge(self, quota_key: QuotaKey, second: int, pool: Pool, rows: int, quota: Quota) -> QuotaStatus | None:
-        """Count an answer and its rows; return the new status. None: over a limit, not counted."""
+        """Count an answer and its rows; return the new status.
+
+        None: over a limit, not counted.
+        """
         ...
 
     def admit(self, quota_key: QuotaKey, second: int, rate: RateLimit) -> int:
@@ -65,45 +68,45 @@ class Restoring(Protocol):
 
     @property
     def is_recounted(self) -> bool:
-        """Whether all earlier usage has been recovered."""
+        """Whether earlier usage was recovered."""
         ...
 
     @property
     def is_removed(self) -> bool:
-        """Whether the file was removed while it is open."""
+        """Whether the file was removed."""
         ...
 
     def set_recounted(self) -> None:
-        """Note that all earlier usage has been recovered."""
+        """Note that earlier usage was recovered."""
         ...
 
     @property
     def closed_at(self) -> int:
-        """The number of audit records at the last orderly close, or -1."""
+        """The number of audit records at the orderly close, or -1."""
         ...
 
     def set_closed_at(self, records: int = -1) -> None:
-        """Save the number of audit records at closing; -1: open."""
+        """Save that number; -1: open."""
         ...
 
     def raise_to(self, quota_key: QuotaKey, second: int, counted: Counted) -> bool:
-        """Raise a day's usage to what was counted. Return whether it was less.
+        """Raise a day's usage to a count. Return whether it was less.
 
         No process may count meanwhile.
         """
         ...
 
     def newest_day(self) -> int:
-        """Return the newest day of any client; 0 without usage."""
+        """Return the newest day of any client, or 0."""
         ...
 
     def damaged(self) -> dict[int, bytes]:
-        """Return the bytes of damaged records by client id.
+        """Return damaged records by client id.
 
-        A record that is being written is among them, but not twice with the same bytes.
+        One that is being written never returns twice with the same bytes.
         """
         ...
 
     def restore(self, quota_key: QuotaKey, second: int, counted: Counted) -> None:
-        """Set a record to what was counted up to a second. No process may write it."""
+        """Set a record to counts up to a second. No process may write it."""
         ...

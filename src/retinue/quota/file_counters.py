@@ -1,7 +1,7 @@
 """Quota counters in a file, shared by all processes of a server.
 
-Each client has a record (`counter_file.py`). A process that counts holds the file's lock; reading needs none. Counts
-survive the end of any process. A power loss may lose those since the last `settle`.
+Counting needs the file's lock, reading does not. Counts survive the end of any process. A power loss may lose those
+since the last `settle`.
 """
 
 from collections.abc import Mapping
@@ -32,10 +32,9 @@ _Head = tuple[int, int, int, int, int, int, int, int, int]
 
 
 class FileQuotaCounters:
-    """`QuotaCounters` in a file. With `alone` no other process may count there.
+    """`QuotaCounters` in a file. With `alone`, no other process counts there.
 
-    Without `creates` the file must exist. Raises `StoreError` if the file cannot be used or locked. Counting raises
-    `StoreUnavailable` if the client's record is damaged.
+    Raises `StoreError` if the file cannot be used, or is missing and `creates` is false.
     """
 
     def __init__(self, path: Path, *, alone: bool = False, creates: bool = True) -> None:
@@ -185,7 +184,7 @@ class FileQuotaCounters:
         self._file.close()
 
     def _at(self, quota_key: QuotaKey, second: int) -> _Head:
-        """Return the head of a client's record on a second's day. Another client's is empty."""
+        """Return a client's head, on a second's day."""
         place = self._file.place(quota_key.id)
         part = self._file.read(place, _HEAD_BYTES)
         if part is None:
@@ -215,13 +214,11 @@ class FileQuotaCounters:
         self._file.write(place, _HEAD.pack(quota_key.since, day, 0, 0, 0, 0, 0, 0, 0))
 
     def _counts(self, place: int, newest: int, current: int) -> list[int]:
-        """Return the calls of the answer window by second modulo 60."""
         counts = list(_WINDOW.unpack_from(self._part(place, _ANSWERS_AT, _WINDOW.size)))
         counts[newest % _BUCKETS] = current
         return counts
 
     def _move(self, place: int, newest: int, current: int, second: int, seconds: int) -> tuple[int, int, int]:
-        """Move the answer window to a second. Return its newest second, the calls in it, and those in that second."""
         counts, newest = _moved(self._counts(place, newest, current), newest, second)
         self._file.write(place + _ANSWERS_AT, _WINDOW.pack(*counts))
         return newest, sum(_in_window(counts, newest, seconds)), counts[newest % _BUCKETS]
@@ -238,7 +235,7 @@ def _by_remainder(calls: Mapping[int, int], second: int) -> list[int]:
 def _moved(counts: list[int], newest: int, second: int) -> tuple[list[int], int]:
     """Return a window moved to a later second.
 
-    It never moves back, unless the clock was set back by more than its length.
+    It moves back only if the clock was set back by more than its length.
     """
     if abs(newest - second) > _BUCKETS:
         return [0] * _BUCKETS, second

@@ -1,7 +1,6 @@
-"""The node quota: the part of a client's daily quota that one of several machines may spend. Pure.
+"""The node quota: the part of a daily quota that a machine may spend. Pure.
 
-Amounts are three numbers: list calls, list rows, other calls. A machine's grant is never taken back on that day, and
-all grants together never exceed the quota.
+Amounts are list calls, list rows and other calls. A grant is never taken back on its day.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -19,10 +18,10 @@ _PARTS = 16
 
 
 class NodeQuota(Struct, frozen=True):
-    """A machine's grants on a day, as last read; `own` is its part.
+    """A machine's grants on a day. `own` is its part.
 
-    It may spend `held` without asking. `ceiling` is the most that it can ever be granted, and `spare` the difference.
-    The ceiling never rises, so a call that does not fit below it never will.
+    It may spend `held` without asking. `ceiling`, which never rises, is the most it can be granted, and `spare` the
+    difference.
     """
 
     quota_key: QuotaKey
@@ -34,27 +33,24 @@ class NodeQuota(Struct, frozen=True):
     spare: Amounts
 
     def is_of(self, quota_key: QuotaKey, day: int, quota: Quota) -> bool:
-        """Return whether it belongs to a client, day and quota."""
+        """Return whether it belongs to these."""
         return self.quota_key == quota_key and self.day == day and self.quota == quota
 
     def fits(self, used: Usage, asked: Amounts) -> bool:
-        """Return whether more can be granted, given the usage."""
+        """Return whether more can be granted."""
         columns = zip(amounts_of(used), asked, _limits(self.ceiling), strict=True)
         return all(most is None or before + more <= most for before, more, most in columns)
 
-    def stretched(self, used: Usage, asked: Amounts) -> Amounts:
-        """Return what its grant should be, given its usage, so that it can grant what is asked.
-
-        At least the usage, which may be from before there was a limit. Not more, if what is asked does not fit.
-        """
+    def needed_grant(self, used: Usage, asked: Amounts) -> Amounts:
+        """Return the grant that allows what is asked, if that fits."""
         if not self.fits(used, asked):
             asked = NOTHING
         columns = zip(self.own, amounts_of(used), asked, _limits(self.ceiling), strict=True)
-        calls, rows, others = (_stretched(*column) for column in columns)
+        calls, rows, others = (_needed(*column) for column in columns)
         return calls, rows, others
 
-    def shown(self, left: QuotaStatus, pool: Pool, spare: Amounts = NOTHING) -> QuotaStatus:
-        """Return the status of the quota, given that of the ceiling, or of what is `spare` below it."""
+    def status_of(self, left: QuotaStatus, pool: Pool, spare: Amounts = NOTHING) -> QuotaStatus:
+        """Return the status of the quota, given that of the ceiling."""
         is_list = pool is Pool.LISTS
         calls, rows = (spare[0], spare[1]) if is_list else (spare[2], 0)
         return QuotaStatus(
@@ -67,7 +63,7 @@ class NodeQuota(Struct, frozen=True):
 
 
 def node_quota_of(quota_key: QuotaKey, day: int, quota: Quota, granted: Mapping[str, Amounts], node: str) -> NodeQuota:
-    """Return a machine's node quota, by the grants of all machines."""
+    """Return a machine's node quota, given all machines' grants."""
     own = granted.get(node, NOTHING)
     others = total(amounts for name, amounts in granted.items() if name != node)
     ceiling = [None if limit is None else limit - taken for limit, taken in zip(_limits(quota), others, strict=True)]
@@ -82,14 +78,14 @@ def node_quota_of(quota_key: QuotaKey, day: int, quota: Quota, granted: Mapping[
 
 
 def is_limited(quota: Quota, pool: Pool) -> bool:
-    """Return whether calls of a pool have a limit for the day."""
+    """Return whether the calls of a pool have a daily limit."""
     if pool is Pool.LISTS:
         return quota.list_calls is not None or quota.list_rows is not None
     return quota.other_calls is not None
 
 
 def asked_of(pool: Pool, rows: int) -> Amounts:
-    """Return what one response takes."""
+    """Return the amounts of one response."""
     return (1, rows, 0) if pool is Pool.LISTS else (0, 0, 1)
 
 
@@ -108,7 +104,7 @@ def _limits(quota: Quota) -> tuple[int | None, int | None, int | None]:
     return quota.list_calls, quota.list_rows, quota.other_calls
 
 
-def _stretched(own: int, used: int, asked: int, most: int | None) -> int:
+def _needed(own: int, used: int, asked: int, most: int | None) -> int:
     if most is None:
         return own
     needed = used + asked

@@ -1,6 +1,6 @@
-"""Open a store by its URL: once, at the edge of the program.
+"""Open a store by its URL, once, at the edge of the program.
 
-A backend's libraries are imported when a store of its kind is named.
+A backend's libraries are imported when a store of its kind is opened.
 """
 
 from collections.abc import Callable
@@ -27,7 +27,7 @@ class Closing(Protocol):
 
 
 class Remote(Protocol):
-    """A part that may have to ask over a network."""
+    """A part that may use a network."""
 
     def statements_sent(self) -> int:
         """Return the number of statements sent over the network."""
@@ -43,10 +43,10 @@ class OpenFastGraph(FastGraph, Closing, Protocol):
 
 
 class OpenRowFile(Closing, Protocol):
-    """The file of encoded rows, to be kept up to date with the store."""
+    """The row file, for the process that updates it."""
 
     def step(self) -> bool:
-        """Write some rows that have changed or are new; return whether there are more."""
+        """Write some changed or new rows; return whether more remain."""
         ...
 
 
@@ -79,9 +79,9 @@ class OpenChecker(Checker, Closing, Protocol):
 
 
 class Store(Protocol):
-    """A store. `str` returns its location without secrets. Nothing is open yet.
+    """A store that is not open yet. `str` returns its location without secrets.
 
-    Every method raises `StoreError` if the store cannot be used, and `InputError` for an unsupported operation.
+    Methods raise `StoreError` if it cannot be used, and `InputError` for unsupported operations.
     """
 
     @property
@@ -90,7 +90,7 @@ class Store(Protocol):
         ...
 
     def create(self) -> bool:
-        """Create the store; return False if it exists. In a cluster it has to exist."""
+        """Create the store; return False if it exists. A cluster's must exist."""
         ...
 
     def create_in_cluster(self, replication: int) -> bool:
@@ -109,12 +109,12 @@ class Store(Protocol):
     ) -> tuple[OpenGraph[bytes], OpenFastGraph]:
         """Open the graph for answering requests, with encoded rows.
 
-        The second one caches up to `cache_mib` of the first, without waiting. Close it first.
+        The second part caches up to `cache_mib` of the first. Close it first.
         """
         ...
 
     def row_file(self, encoding: RowEncoding) -> OpenRowFile:
-        """Open the file of encoded rows that this machine's readers map, for the one process that updates it."""
+        """Open the row file that this machine's readers map, for updates."""
         ...
 
     def writer(self, clock: Clock) -> OpenWriter:
@@ -130,7 +130,7 @@ class Store(Protocol):
         ...
 
     def quotas(self, *, alone: bool = False, creates: bool = True) -> OpenQuotas:
-        """Open the counters of quotas. `alone`: no other process will count. Without `creates` they must exist."""
+        """Open the quota counters. `alone`: no other process counts. Without `creates`, they must exist."""
         ...
 
     def checker(self, clock: Clock) -> OpenChecker:
@@ -150,18 +150,18 @@ class Store(Protocol):
         ...
 
     def held_open(self) -> AbstractContextManager[None]:
-        """Keep the store's files in their places during the block."""
+        """Keep the store's files in place during the block."""
         ...
 
     def keep_temporary_in_memory(self) -> None:
-        """Make no temporary files in this process. Call before any part is opened."""
+        """Make no temporary files in this process. Call before opening any part."""
         ...
 
 
 def open_store(url: str) -> Store:
-    """Return the store at a URL: the path of a SQLite file, or `cassandra://...`.
+    """Return the store at a URL: a SQLite file's path, or `cassandra://...`.
 
-    Raises `InputError` if it is neither, or if the backend's library is not installed.
+    Raises `InputError` if it is neither, or the backend's library is missing.
     """
     if is_location(url):
         return _cluster(url)

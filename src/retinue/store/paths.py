@@ -6,10 +6,9 @@ from msgspec import Struct
 
 
 class StorePaths(Struct, frozen=True):
-    """Names of files and folders beside a store; they may not exist.
+    """Names of files and folders beside a store, which may not exist.
 
-    `base` gives them their names: `graph.db` has `graph.quotas`, `data.2024` has `data.2024.quotas`. A server locks
-    `lock`.
+    `base` gives their names: `graph.quotas` for `graph.db`. A server locks `lock`.
     """
 
     base: Path
@@ -22,20 +21,20 @@ class StorePaths(Struct, frozen=True):
 
     @property
     def rows(self) -> Path:
-        """The encoded rows that readers map."""
+        """The row file."""
         return self.beside("rows")
 
     @property
     def rejects(self) -> Path:
-        """The rows that an import could not load."""
+        """The rows that an import left out."""
         return self.base.with_suffix(".rejects.jsonl")
 
     def audit_folder(self, named: str = "") -> Path:
-        """Return the folder of the audit log: a setting's, or else beside the store."""
+        """Return the folder of the audit log, by setting or beside the store."""
         return Path(named) if named else self.beside("audit")
 
     def management_token(self, named: str = "") -> Path:
-        """Return the management token's file: a setting's, or else beside the store."""
+        """Return the file of the management token, by setting or beside the store."""
         return Path(named) if named else self.beside("management-token")
 
     def beside(self, ending: str) -> Path:

@@ -1,4 +1,4 @@
-"""Writing a graph: one writer at a time, in units of work short enough for others to get their turn."""
+"""Writing a graph: one writer at a time, in short units of work."""
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -43,7 +43,7 @@ class WritableEngine(Engine, Protocol):
 
 
 class EngineGraphWriter:
-    """A `GraphWriter` on an engine. Blocks while it works: for processes that have nothing else to do."""
+    """A `GraphWriter` and `BulkWriter` on an engine. Its calls block."""
 
     def __init__(self, engine: WritableEngine, clock: Clock) -> None:
         self._engine = engine
@@ -53,32 +53,26 @@ class EngineGraphWriter:
         self._groups = GroupChanges(self._rows, self._changes)
 
     async def add_accounts(self, records: Sequence[AccountRecord], now: int) -> list[Verdict]:
-        """Create or change accounts; return a verdict for each record."""
         return self._in_groups(records, lambda group: self._groups.add_accounts(group, now), size=ACCOUNTS_AT_ONCE)
 
     async def add_follows(self, records: Sequence[FollowRecord], seen_at: int | None = None) -> list[Verdict]:
-        """Store follows in the given order; return a verdict for each."""
         return self._in_groups(records, lambda group: self._groups.add_follows(group, seen_at))
 
     async def keys_of(self, names: Sequence[str]) -> list[str | None]:
-        """Return the keys of the accounts that imported names mean."""
         with self._unit():
             return [self._changes.key_of(name) for name in names]
 
     async def not_keys(self, keys: Sequence[str]) -> list[NotAKey | None]:
-        """Return for each key why `apply` rejects its erasure, or None."""
         with self._unit():
             return [self._changes.not_a_key(key) for key in keys]
 
     async def end_missing(self, follower: str, followees: Collection[str], at: int) -> int:
-        """End the follows that an account had at a second, except these; return their number."""
         with self._unit():
             missing = self._changes.missing(follower, followees, at)
         verdicts = self._in_units(missing, lambda pair: self._changes.end(pair, at))
         return sum(verdict is Verdict.ACCEPTED for verdict in verdicts)
 
     async def apply(self, events: Sequence[Event], received_at: int) -> list[Decision]:
-        """Apply events in the given order; return a decision for each. They survive a power loss on return."""
         decisions: list[Decision] = []
         for is_follow, run in groupby(events, key=lambda event: isinstance(event, FollowEvent)):
             if is_follow:
@@ -93,7 +87,6 @@ class EngineGraphWriter:
         return decisions
 
     async def run_maintenance(self) -> bool:
-        """Do a short piece of background maintenance; return whether there is more."""
         if not self._engine.has_rows(RELOCATION):
             return False
         with self._unit():
@@ -104,23 +97,19 @@ class EngineGraphWriter:
             return is_more
 
     async def compact(self) -> None:
-        """Finish maintenance, then remove every byte of erased accounts."""
         while await self.run_maintenance():
             pass
         self._engine.compact()
 
     async def settle(self) -> None:
-        """Make everything written so far survive a power loss."""
         self._engine.settle()
 
     async def refused(self, names: Sequence[str]) -> list[str]:
-        """Return the names that are invalid or of erased accounts."""
         with self._unit():
             self._changes.resolver.prefetch(names)
             return [name for name in names if self._changes.is_refused(name)]
 
     async def account_ids(self, names: Sequence[str]) -> list[int]:
-        """Return the account id for each imported name; create missing accounts."""
         return self._in_groups(names, self._account_ids)
 
     def _account_ids(self, names: Sequence[str]) -> list[int]:
@@ -129,7 +118,6 @@ class EngineGraphWriter:
         return [NO_ACCOUNT if self._changes.is_refused(name) else self._changes.account_of(name) for name in names]
 
     async def load(self, follows: SortedFollows, on_share: OnShare) -> LoadedFollows:
-        """Store many follows, in one unit of work."""
         while True:
             while await self.run_maintenance():
                 pass
@@ -141,16 +129,14 @@ class EngineGraphWriter:
                     return loaded
 
     def bulk(self) -> "EngineGraphWriter | None":
-        """Return the loader of many follows at once: this writer, if its engine can write before a commit."""
         return self if self._engine.has_bulk else None
 
     def close(self) -> None:
-        """Release the engine."""
         self._engine.close()
 
     @contextmanager
     def _unit(self, *, is_durable: bool = False) -> Iterator[None]:
-        """One unit of work. Nothing of it is cached if it fails, or if it is not committed."""
+        """Run one unit of work. After a failure, nothing of it stays cached."""
         try:
             with self._engine.exclusive(is_durable=is_durable) as is_changed:
                 if is_changed:

@@ -22,9 +22,9 @@ _FACT_BYTES = 4
 
 
 class ListFacts(Struct, frozen=True, gc=False):
-    """Counts of a list's open entries; whether an entry is after its start.
+    """Counts of a list's open entries, and its lateness.
 
-    Stored only if a list has several blocks, or is late.
+    A late list has, or had, an entry after its start. Short lists have no facts unless they are late.
     """
 
     visible: int = 0
@@ -111,7 +111,7 @@ class Lists:
         self._insert(owner, self._take(owner, position)._replace(end=0), is_visible=is_visible)
 
     def show(self, owner: int, position: int, *, is_visible: bool) -> None:
-        """Show or hide an open entry, if it is on the wrong side."""
+        """Show or hide an open entry that is on the wrong side."""
         source = self._hidden if is_visible else self._visible
         if source.has(owner, position) and not source.entry(owner, position).end:
             self._insert(owner, self._take(owner, position), is_visible=is_visible)

@@ -97,7 +97,7 @@ def second_of(key: int) -> int:
 
 
 class Changes(NamedTuple):
-    """Rows to write to one table, by ascending keys, and keys to remove."""
+    """Ascending rows to write to one table, and keys to remove."""
 
     table: Table
     puts: list[tuple[Key, bytes]]

@@ -1,4 +1,4 @@
-"""Rows and accounts in the memory of a reader, at most one second old."""
+"""Rows and accounts that a reader caches for at most one second."""
 
 from collections.abc import Callable, Sequence
 from typing import Generic, Protocol

@@ -16,7 +16,7 @@ Found = tuple[Sequence[bytes], int, bool]  # texts of rows, the last one's posit
 
 
 class CachedBlock:
-    """A block with the slots from `start` to `last`, and texts, oldest first."""
+    """A block for the slots from `start` to `last`. Texts are oldest first."""
 
     __slots__ = ("content", "edition", "last", "positions", "start", "state", "texts")
 
@@ -138,7 +138,7 @@ def _at(of_list: CachedList | None, start: int) -> CachedBlock | None:
 
 
 def _put(of_list: CachedList, block: CachedBlock) -> int:
-    """Replace all blocks that begin within a block by it; return the difference in number."""
+    """Replace all blocks that begin within a block. Return the change in number."""
     starts, blocks = of_list
     first, end = bisect_left(starts, block.start), bisect_right(starts, block.last)
     starts[first:end], blocks[first:end] = [block.start], [block]

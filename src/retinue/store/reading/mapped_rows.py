@@ -1,4 +1,4 @@
-"""Texts of rows from the row file, else from the store; at most one second old."""
+"""Texts of rows, from the row file or from the store."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -31,7 +31,7 @@ class MappedRows:
         self._revision = -1
 
     async def refresh(self) -> None:
-        """Notice a new file, and changes that the file does not have yet."""
+        """Notice a new file, and changes that it does not have yet."""
         if self._path is not None and (self._file is None or self._file.has_grown()):
             self._file = self._open(self._path)
         if self._file is None:

@@ -130,7 +130,7 @@ class LayoutReader(Generic[Shown_co]):
             bound = second_of(key) - 1
 
     async def _blocks(self, table: Table, owner: int, bound: int) -> AsyncIterator[tuple[int, bytes]]:
-        """Yield the blocks of a list with their keys, from a slot down."""
+        """Yield the keyed blocks of a list, from a slot down."""
         low, high = pair_key(owner, 0), pair_key(owner, bound)
         while True:
             found = await self._source.scan(table, low, high, reverse=True, limit=_BLOCKS_AT_ONCE)

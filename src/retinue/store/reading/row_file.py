@@ -31,7 +31,7 @@ Ids = NDArray[np.uint32]
 
 
 def _factors() -> NDArray[np.uint32]:
-    """Return odd factors, so that the sum of products shows any change of a word."""
+    """Return odd factors: any changed word changes the sum of products."""
     factors = np.random.default_rng(20201).integers(0, 1 << 32, _WORDS, dtype=np.uint32) | np.uint32(1)
     factors[-1] = 0xFFFFFFFF
     return factors

@@ -1,4 +1,4 @@
-"""Keeping the row file up to date with its store, step by step."""
+"""Keeping the row file up to date with its store."""
 
 from collections.abc import Callable
 from pathlib import Path

@@ -1,1 +1,1 @@
-"""What records and events change in a follow graph, whatever store holds it: stores give the tables, this the rules."""
+"""The changes that records and events make in a follow graph."""

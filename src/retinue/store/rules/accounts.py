@@ -1,9 +1,8 @@
-"""Creating and changing accounts, and which of them has which username.
+"""Creating and changing accounts, and the ownership of usernames.
 
-Of each field the latest value counts, at one second the larger, so the order in which values come never matters. A
-username belongs to the account with the best claim that was ever made to it, while that has no later one: a claim is
-better if it is later, at one second if its account's key is smaller. Claims outlive a rename, so that an event that
-comes late finds the same winner as one in time.
+The latest value of each field counts, at one second the larger, so the order of arrival never matters. A username
+belongs to the account with the best claim: the latest one, at one second that of the smaller key. An account lets go of
+a name when it claims another one later. Claims outlive a rename, so a late event finds the same owner as one in time.
 """
 
 from collections import Counter
@@ -26,7 +25,7 @@ PROFILE_FIELDS = ("bio_description", "avatar_url", "bio_url", "is_verified", "li
 
 
 class Accounts:
-    """Brings accounts into the state that records and events describe."""
+    """Accounts, in the state that records and events describe."""
 
     def __init__(
         self,
@@ -43,7 +42,10 @@ class Accounts:
         self._tombstones = tombstones
 
     def import_record(self, record: AccountRecord, at: int) -> Verdict:
-        """Create or change the account of an imported row: DUPLICATE if nothing that can be seen is new."""
+        """Create or change the account of an imported row.
+
+        It is a DUPLICATE if nothing visible is new.
+        """
         found = self._find(record)
         if self._is_erased(record, found):
             return Verdict.ERASED
@@ -58,7 +60,10 @@ class Accounts:
         return Verdict.UPDATED if _visible_of(before) != _visible_of(after) else Verdict.DUPLICATE
 
     def apply(self, record: AccountRecord, at: int) -> Verdict:
-        """Create or change the account of an event: DUPLICATE if nothing is new, not even a later time."""
+        """Create or change the account of an event.
+
+        It is a DUPLICATE if nothing is new, not even a time.
+        """
         assert record.key is not None
         found = self._resolver.with_key(record.key)
         account_id = found or self.create(record.key, record.key)
@@ -68,17 +73,17 @@ class Accounts:
         return Verdict.ACCEPTED if is_new else Verdict.DUPLICATE
 
     def create(self, key: str, name: str) -> int:
-        """Create an account that a follow has named. Its claim to the name is the weakest: any source's beats it."""
+        """Create an account that a follow names. Its claim is the weakest one."""
         account_id = self._add(key)
         if names.fault_in_username(name) is None:
             self._change(account_id, AccountRecord(name), 0, is_new=True)
         return account_id
 
     def create_plain(self, records: Iterable[Sequence[str]], find: Callable[[str], int | None]) -> None:
-        """Create the accounts that records name by unknown keys or names, if nothing at all is known of all of these.
+        """Create the accounts that records name, if nothing stored mentions them.
 
-        `find` finds an account by such a text. Other records are left alone: one may be rejected, and then it must not
-        create the other account either.
+        Other records are left alone: a rejected one must not create its other account. `find` finds an account by key
+        or name.
         """
         if not self._tombstones.is_empty:
             return
@@ -104,7 +109,7 @@ class Accounts:
         self._add_all(accounts, list(new))
 
     def import_plain(self, records: Sequence[AccountRecord], at: int) -> set[int]:
-        """Create the accounts of records of which nothing at all is known; return the indexes of these records."""
+        """Create the accounts that nothing stored mentions. Return their records' indexes."""
         if not self._tombstones.is_empty:
             return set()
         texts = [(record.key or record.username or "", names.fold(record.username or "")) for record in records]
@@ -132,10 +137,9 @@ class Accounts:
             self._resolver.learn(account.key, account.id)
 
     def named_instead(self, key: str) -> NotAKey | None:
-        """Return which account has or had an unknown key as its username, or None.
+        """Return the account that an unknown key names by a username.
 
-        A new account is called like its key. Under a name that is another account's it would be in no list, and events
-        would reach neither account.
+        It may be a former one. A new account with such a key would get no username.
         """
         folded = names.fold(key)
         account_id = self._table.best_claim(folded) or self._resolver.with_key(names.without_at(key))
@@ -145,7 +149,7 @@ class Accounts:
         return NotAKey(key, account.key, is_current=account.folded == folded)
 
     def wipe(self, account_id: int) -> None:
-        """Remove everything that is stored of an erased account but its follows."""
+        """Remove everything stored of an account except its follows."""
         account = self._table.load(account_id)
         claimed = list(names_of(account))
         self._tombstones.add(account.key, claimed)
@@ -165,7 +169,10 @@ class Accounts:
         return self._table.add(key).id
 
     def _find(self, record: AccountRecord) -> int | None:
-        """Return the account of a record. A source that begins to give ids takes over what it named before."""
+        """Return the account of a record.
+
+        A source that begins to send ids takes over its accounts without ids.
+        """
         username = record.username
         if username is None:
             return self._resolver.with_key(record.key or "")
@@ -179,7 +186,7 @@ class Accounts:
         return named if named and names.is_made_of(self._table.load(named).key, folded) else None
 
     def _without_its_name(self, username: str, folded: str) -> int | None:
-        """Return the account that was first known by a name, and lost it to another."""
+        """Return the account that had a name first, and lost it."""
         for key in names.keys_of_name(username):
             found = self._resolver.with_key(key)
             if found and names.fold(self._table.load(found).username) == folded:
@@ -192,14 +199,14 @@ class Accounts:
         return found is None and self._tombstones.has_name(record.username or "")
 
     def _free_key(self, username: str) -> str:
-        """Return a key for a new account without an id; the name itself may be another account's id."""
+        """Return a key for a new account without an id."""
         key, hashed = names.keys_of_name(username)
         while self._resolver.with_key(key):
             key, hashed = hashed, names.next_key(hashed)
         return key
 
     def _take_key(self, account_id: int, key: str) -> None:
-        """Give an account another key; of claims to one name at one second another may be the best now."""
+        """Change an account's key. It decides between claims of one second."""
         account = self._table.load(account_id)
         holders = {folded: self._table.best_claim(folded) for folded in names_of(account)}
         self._table.save(replace(account, key=key))
@@ -208,7 +215,7 @@ class Accounts:
             self._settle(folded, holder)
 
     def _change(self, account_id: int, record: AccountRecord, at: int, *, is_new: bool = False) -> bool:
-        """Take over what is later than what is stored; return whether a claim to a username was new, won or not."""
+        """Store later values; return whether a claim to a username was new."""
         account = self._table.load(account_id)
         is_claimed = False
         wanted = account
@@ -224,7 +231,7 @@ class Accounts:
         return is_claimed
 
     def _claim(self, account: StoredAccount, folded: str, at: int) -> bool:
-        """Claim a username; its holder loses it if the claim is better."""
+        """Claim a username. Its owner loses it if the claim is better."""
         holder = self._table.best_claim(folded)
         if not self._table.claim(account.id, folded, at):
             return False
@@ -233,7 +240,7 @@ class Accounts:
         return True
 
     def _settle(self, folded: str, holder: int | None) -> None:
-        """After a change of claims, let a name go from the account that had the best one to the one that has it now."""
+        """Give a name to the account with the best claim now."""
         best = self._table.best_claim(folded)
         if best != holder:
             for account_id in (holder, best):
@@ -241,7 +248,7 @@ class Accounts:
                     self._hold(account_id)
 
     def _hold(self, account_id: int) -> None:
-        """Let an account have its name, or lose it, as its claims say."""
+        """Give an account its name, or take it, as the claims say."""
         account = self._table.load(account_id)
         self._save(account, self._with_its_name(account))
 
@@ -275,7 +282,7 @@ def _new_account(account_id: int, record: AccountRecord, at: int) -> StoredAccou
 
 
 def _is_plain(text: str) -> bool:
-    """Return whether an account known by a text alone has it as its key, and some spelling of it as its username."""
+    """Return whether a text is a valid key and username."""
     return names.fault_in_username(text) is None and names.is_own_key(text)
 
 
@@ -285,14 +292,14 @@ def _visible_of(account: StoredAccount) -> object:
 
 
 def _later(account: StoredAccount, field: str, value: Any, at: int) -> StoredAccount:
-    """Return the account with a field's value, if that is later than the one it has, or larger at the same second."""
+    """Return the account with a later value of a field."""
     if (at, value) <= (getattr(account, f"{field}_at"), getattr(account, field)):
         return account
     return replace(account, **{field: value, f"{field}_at": at})
 
 
 def _with_former_names(before: StoredAccount, after: StoredAccount, claimed: str) -> StoredAccount:
-    """Return the account with every name that it claimed and does not have."""
+    """Return the account with all names that it claimed and lacks."""
     current = names.fold(after.username)
     earlier = [names.fold(before.username)] if before.username else []
     former = tuple(name for name in dict.fromkeys((*before.former_names, *earlier, claimed)) if name != current)

@@ -1,6 +1,6 @@
-"""What a record or an event changes, put together from accounts, pairs and tombstones.
+"""The changes of records and events, composed of accounts, pairs and tombstones.
 
-Runs inside the writer's unit of work. All of it caches what it has read, until `forget`.
+They run inside the writer's unit of work. Everything read is cached until `forget`.
 """
 
 from collections.abc import Callable, Collection, Iterable, Sequence
@@ -38,7 +38,7 @@ class GraphChanges:
         self._relocator = Relocator(queue, self.account_table, self.pairs)
 
     def forget(self) -> None:
-        """Call before the first unit of work, when another writer may have changed the store, and after a failure."""
+        """Call first, after other writers' changes, and after a failure."""
         self.account_table.forget()
         self.resolver.forget()
         self.pairs.forget()
@@ -46,7 +46,7 @@ class GraphChanges:
         self._future_events.begin()
 
     def flush(self) -> None:
-        """Hand all changes to the rows."""
+        """Pass all changes on to the rows."""
         self.pairs.flush()
         self.account_table.flush()
 
@@ -60,21 +60,21 @@ class GraphChanges:
         return self._accounts.import_record(record, _second(now))
 
     def import_plain(self, records: Sequence[AccountRecord], now: int) -> set[int]:
-        """Create accounts of which nothing at all is known; return the indexes of their records."""
+        """Create the accounts that nothing stored mentions. Return their records' indexes."""
         return self._accounts.import_plain(records, _second(now))
 
     def is_refused(self, name: str) -> bool:
-        """Return whether no account can have an imported name, or it means one that was erased."""
+        """Return whether an imported name is invalid or of an erased account."""
         if names.fault_in_username(name) is not None:
             return self.resolver.find(name) is None
         return self.tombstones.has_name(name) and self.resolver.find(name) is None
 
     def create_named(self, records: Iterable[Sequence[str]]) -> None:
-        """Create the accounts that imported rows name, if nothing at all is known of them."""
+        """Create the accounts of imported rows, if nothing stored mentions them."""
         self._accounts.create_plain(records, self.resolver.find)
 
     def create_keyed(self, records: Iterable[Sequence[str]]) -> None:
-        """Create the accounts that events name, if nothing at all is known of them."""
+        """Create the accounts of events, if nothing stored mentions them."""
         self._accounts.create_plain(records, self.resolver.with_key)
 
     def account_of(self, name: str) -> int:
@@ -86,7 +86,7 @@ class GraphChanges:
         return self.resolver.with_key(key) or self._accounts.create(key, key)
 
     def refusal_of_row(self, follower: str, followee: str) -> Verdict | None:
-        """Return why an imported row of these names cannot be stored, or None."""
+        """Return why an imported row cannot be stored, or None."""
         found = self.resolver.find(follower), self.resolver.find(followee)
         if _is_one(found, follower, followee):
             return Verdict.SELF_FOLLOW
@@ -96,7 +96,7 @@ class GraphChanges:
         return Verdict.NO_ACCOUNT if any(map(names.fault_in_username, unknown)) else None
 
     def add_follow(self, record: FollowRecord, seen_at: int | None) -> Verdict:
-        """Store an imported row; accounts by key or username."""
+        """Store an imported row, with accounts by key or username."""
         if refusal := self.refusal_of_row(record.follower, record.followee):
             return refusal
         received_at = _second(record.received_at)
@@ -112,7 +112,7 @@ class GraphChanges:
         return Verdict.UPDATED if verdict is Verdict.ACCEPTED and is_open else verdict
 
     def apply(self, event: Event, received_at: int) -> Decision:
-        """Apply one event; accounts by key."""
+        """Apply one event, with accounts by key."""
         received_at = _second(received_at)
         if isinstance(event, FollowEvent):
             return self._follow(event, received_at)
@@ -121,19 +121,19 @@ class GraphChanges:
         return self._erase(event)
 
     def key_of(self, name: str) -> str | None:
-        """Return the key of the account that a name in an imported row means."""
+        """Return the key of the account that an imported name means."""
         account_id = self.resolver.find(name)
         return None if account_id is None else self.account_table.load(account_id).key
 
     def not_a_key(self, key: str) -> NotAKey | None:
-        """Return why an erasure must not name an account so, or None."""
+        """Return why an erasure cannot use a key, or None."""
         mistake = None if self.resolver.with_key(key) is not None else self._accounts.named_instead(key)
         if mistake is None or (self.tombstones.has_key(key) and not mistake.is_current):
             return None
         return mistake
 
     def missing(self, follower: str, followees: Collection[str], at: int) -> list[Pair]:
-        """Return the pairs of an account with those it followed at a second, except these."""
+        """Return the pairs of a follower at a second, except some followees."""
         owner = self.resolver.find(follower)
         if owner is None:
             return []
@@ -153,17 +153,17 @@ class GraphChanges:
         return self.pairs.learn(pair, Moment(at, is_unfollow=True))
 
     def is_maintained(self) -> bool:
-        """Return whether nothing is left to do."""
+        """Return whether no maintenance is left."""
         return self._relocator.is_done()
 
     def maintain(self, is_time_left: Callable[[], bool]) -> bool:
-        """Do some of what is left to do; return whether there is more."""
+        """Do some maintenance; return whether more remains."""
         return self._relocator.work(is_time_left)
 
     def refusal_of_event(self, keys: Sequence[str]) -> Decision | None:
-        """Return why an event must not name accounts so, or None.
+        """Return why an event cannot use these keys, or None.
 
-        An unknown key would become a username: one of an erased account would make an account that imports find again.
+        An unknown key would become a username. As that of an erased account, it would bring the account back.
         """
         unknown = [key for key in keys if self.resolver.with_key(key) is None]
         if any(map(self.tombstones.has_key, unknown)):
@@ -177,7 +177,7 @@ class GraphChanges:
         return any(not entry.end for entry in self.pairs.following.lists.entries_of(*pair))
 
     def _learn(self, pair: Pair, record: FollowRecord, at: int) -> Verdict:
-        """Add what an imported row tells about a pair: a follow at a second, and maybe its end."""
+        """Add the follow of an imported row, and its end if given."""
         latest = _second(record.received_at)
         positions = (record.following_position, record.followers_position)
         wanted = Positions(*(None if position is None or position > latest else position for position in positions))
@@ -189,7 +189,10 @@ class GraphChanges:
         return ended if followed is Verdict.DUPLICATE else followed
 
     def accounts_of(self, event: FollowEvent, received_at: int) -> Pair | Decision:
-        """Return the accounts of an event, created if needed, or why it is not applied. Notes a future event."""
+        """Return the pair of an event, or why it is not applied.
+
+        Accounts are created if needed. A future event is stored.
+        """
         if event.follower == event.followee:
             return Verdict.SELF_FOLLOW
         found = self.resolver.with_key(event.follower), self.resolver.with_key(event.followee)
@@ -228,7 +231,7 @@ class GraphChanges:
         return verdict
 
     def _see(self, pair: Pair, seen_at: int) -> Verdict | None:
-        """Let a follow exist at the second at which it was seen; None if it does."""
+        """Assert that a follow existed at a second. None: it did."""
         entries = self.pairs.following.lists.entries_of(*pair)
         if any(entry.start <= seen_at and (not entry.end or seen_at < entry.end) for entry in entries):
             return None
@@ -248,7 +251,7 @@ class GraphChanges:
 
 
 def _is_one(found: tuple[int | None, int | None], follower: str, followee: str) -> bool:
-    """Return whether both sides are one account, or would be one new account: by name, or by a key made of it."""
+    """Return whether two names mean one account, existing or new."""
     if found != (None, None):
         return found[0] == found[1]
     same_key = names.keys_of_name(follower)[0] == names.keys_of_name(followee)[0]
@@ -256,5 +259,5 @@ def _is_one(found: tuple[int | None, int | None], follower: str, followee: str) 
 
 
 def _second(now: int) -> int:
-    """Return a time of receipt as the last slot that anything can have."""
+    """Return a time of receipt as a slot."""
     return min(now, LAST_SECOND)

@@ -1,7 +1,7 @@
-"""Follows and unfollows of pairs: the set of a pair's events becomes intervals, the intervals become entries.
+"""Follows and unfollows: a pair's set of events becomes intervals, these become entries.
 
-Both lists of a pair keep its events and are changed alike. Each interval has a slot of its own in both, and keeps it
-while its start stays the same.
+Both lists of a pair keep its events and change alike. An interval has its own slot in each, and keeps it while its
+start stays the same.
 """
 
 from typing import NamedTuple
@@ -20,14 +20,14 @@ NO_MOMENTS: Moments = frozenset()
 
 
 class Pair(NamedTuple):
-    """Who follows whom, by account id."""
+    """Two accounts, of which one follows or followed the other."""
 
     follower: int
     followee: int
 
 
 class Positions(NamedTuple):
-    """The slots that a new interval should have if they are free; None: any."""
+    """The slots that a new interval should have if free; None: any."""
 
     following: int | None = None
     followers: int | None = None
@@ -45,7 +45,10 @@ class OneSide:
         self._accounts = accounts
 
     def update(self, owner: int, account: int, before: Moments, after: Moments, wanted: int | None = None) -> None:
-        """Bring a list from some events of a pair to others. `wanted`: the slot for a new interval."""
+        """Change a list from some events of a pair to others.
+
+        `wanted` is the slot for a new interval.
+        """
         old = {interval.start: interval for interval in intervals(before)}
         new = {interval.start: interval for interval in intervals(after)}
         entries = {start: self.lists.find(owner, account, start) for start in old}
@@ -76,7 +79,7 @@ class OneSide:
 
 
 class Pairs:
-    """Brings both lists of pairs into the state that their events describe."""
+    """Both lists of pairs, in the state that their events describe."""
 
     def __init__(self, rows: Rows, accounts: AccountTable) -> None:
         self.following = OneSide(rows, Direction.FOLLOWING, accounts)
@@ -88,7 +91,7 @@ class Pairs:
         self.followers.lists.forget()
 
     def flush(self) -> None:
-        """Hand all changes to the rows."""
+        """Pass all changes on to the rows."""
         self.following.lists.flush()
         self.followers.lists.flush()
 
@@ -106,7 +109,7 @@ class Pairs:
         return frozenset(Moment(entry.start) for entry in entries)
 
     def learn(self, pair: Pair, moment: Moment, wanted: Positions = ANYWHERE) -> Verdict:
-        """Add one event to those of a pair."""
+        """Add an event to those of a pair."""
         before = self.moments(pair)
         if moment in before:
             return Verdict.DUPLICATE
@@ -114,10 +117,10 @@ class Pairs:
         return Verdict.ACCEPTED
 
     def update(self, pair: Pair, before: Moments, after: Moments, wanted: Positions = ANYWHERE) -> None:
-        """Bring both lists of a pair from some events to others."""
+        """Change both lists of a pair from some events to others."""
         self.following.update(pair.follower, pair.followee, before, after, wanted.following)
         self.followers.update(pair.followee, pair.follower, before, after, wanted.followers)
 
     def remove(self, pair: Pair) -> None:
-        """Remove whatever is stored of a pair."""
+        """Remove a pair."""
         self.update(pair, self.moments(pair), NO_MOMENTS)

@@ -1,7 +1,7 @@
-"""Background maintenance: showing or hiding the entries of changed accounts, and removing those of erased ones.
+"""Background maintenance: showing, hiding and removing the entries of changed accounts.
 
-An account's own lists name every list that it appears in. They are walked newest first within a time budget, and the
-position is saved.
+The account's own lists name every list it appears in. Walk them newest first within a time budget and save the
+position.
 """
 
 from collections.abc import Callable, Iterator
@@ -18,7 +18,7 @@ _MAX_EVENTS = 200  # removed at once: some pairs have many
 
 
 class Relocator:
-    """Works the relocation queue off."""
+    """Processes the relocation queue."""
 
     def __init__(self, queue: RelocationQueue, accounts: AccountTable, pairs: Pairs) -> None:
         self._queue = queue
@@ -26,11 +26,11 @@ class Relocator:
         self._pairs = pairs
 
     def is_done(self) -> bool:
-        """Return whether nothing is queued."""
+        """Return whether the queue is empty."""
         return self._queue.next() is None
 
     def work(self, is_time_left: Callable[[], bool]) -> bool:
-        """Work until nothing or no time is left; return whether something is."""
+        """Work while time is left; return whether more remains."""
         while relocation := self._queue.next():
             if relocation.is_erased:
                 self._remove_some(relocation.account_id)
@@ -41,7 +41,6 @@ class Relocator:
         return False
 
     def _show_some(self, relocation: Relocation) -> None:
-        """Show or hide the account's entries in the lists of some accounts of its own lists."""
         account_id, direction = relocation.account_id, relocation.direction
         is_visible = self._accounts.is_visible(account_id)
         own, others = self._sides(direction)
@@ -62,7 +61,7 @@ class Relocator:
         return both if direction is Direction.FOLLOWING else both[::-1]
 
     def _remove_some(self, account_id: int) -> None:
-        """Remove some of an erased account's pairs; its id stays, so that it is never another account's."""
+        """Remove some of an erased account's pairs. Its id stays, and is never reused."""
         events = 0
         for pair in list(islice(self._pairs_of(account_id), _ENTRIES_AT_ONCE)):
             moments = self._pairs.moments(pair)
@@ -76,7 +75,7 @@ class Relocator:
                 side.lists.clear(account_id)
 
     def _pairs_of(self, account_id: int) -> Iterator[Pair]:
-        """Yield the pairs of an account; one with several intervals comes several times."""
+        """Yield the pairs of an account, once for each interval."""
         for entry in self._pairs.followers.lists.newest_first(account_id):
             yield Pair(entry.account, account_id)
         for entry in self._pairs.following.lists.newest_first(account_id):

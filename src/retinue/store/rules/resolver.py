@@ -1,8 +1,7 @@
-"""Which account a name or key in the input means.
+"""The account that a name or key in the input means.
 
-An event names accounts by key. An imported row may name them by key or username; a name means, in this order: the
-account with that key; the account with that username; the account whose key was made of that name. Otherwise it is
-new.
+An event names accounts by key, an imported row by key or username. Such a name means the account with that key, else
+the one with that username, else the one whose key was made of the name, else a new account.
 """
 
 from collections.abc import Iterable
@@ -14,7 +13,7 @@ MAX_CACHED = 500_000
 
 
 class Resolver:
-    """Finds accounts; caches what it found until another writer changes the store."""
+    """Finds accounts, and caches them until another writer changes the store."""
 
     def __init__(self, accounts: AccountTable) -> None:
         self._accounts = accounts
@@ -22,7 +21,7 @@ class Resolver:
         self._names: dict[str, int] = {}
 
     def forget(self) -> None:
-        """Call when another writer may have changed the store, after an erasure and after a failure."""
+        """Drop everything."""
         self._keys.clear()
         self._names.clear()
 
@@ -31,7 +30,7 @@ class Resolver:
         self._names.clear()
 
     def forget_name(self, name: str) -> None:
-        """Call before an account is made whose key is this name."""
+        """Call before an account with this key is created."""
         self._names.pop(name, None)
 
     def prefetch(self, texts: Iterable[str]) -> None:
@@ -42,7 +41,7 @@ class Resolver:
             self._remember(self._names, text, by_key or by_name)
 
     def learn(self, text: str, account_id: int) -> None:
-        """Cache a new account whose key, and username in this spelling, is a text."""
+        """Cache a new account by its key, which is also its username."""
         for cache in (self._keys, self._names):
             if len(cache) >= MAX_CACHED:
                 cache.clear()
@@ -54,12 +53,12 @@ class Resolver:
         return self._remember(self._keys, key, self._accounts.with_key(key)) if found is None else found
 
     def with_username(self, folded: str) -> int | None:
-        """Return the account that has a username."""
+        """Return the account that has a folded username."""
         account = self._accounts.with_username(folded)
         return None if account is None else account.id
 
     def find(self, name: str) -> int | None:
-        """Return the account that a name in an imported row means, if it exists."""
+        """Return the account that an imported name means, or None."""
         found = self._names.get(name) or self.with_key(name)
         if found is None:
             found = self._remember(self._names, name, self._accounts.with_username(names.fold(name)))

@@ -1,4 +1,4 @@
-"""Erased accounts and future events: facts that the store keeps after everything else about them is gone."""
+"""Erased accounts and future events."""
 
 import hmac
 from hashlib import sha256
@@ -18,7 +18,7 @@ class Tombstones:
         self._is_empty = True
 
     def begin(self) -> None:
-        """Call when another writer may have changed the store, and after a failure."""
+        """Call when another writer may have changed the store."""
         self._is_empty = self._table.is_empty()
 
     @property
@@ -31,7 +31,7 @@ class Tombstones:
         return not self._is_empty and self._table.has(self._mac("key", key))
 
     def has_name(self, name: str) -> bool:
-        """Return whether an imported name means an erased account, by key, username or a key made of the name."""
+        """Return whether an imported name may mean an erased account."""
         return not self._is_empty and (
             self.has_key(name)
             or self._table.has(self._mac("name", names.fold(name)))
@@ -52,7 +52,7 @@ class Tombstones:
 class FutureEvents:
     """Events that claimed a time after their receipt.
 
-    They count at the time of receipt; a second delivery, which is later, must be recognised as a duplicate.
+    They take effect at their receipt. A second delivery is later, but must be a duplicate.
     """
 
     def __init__(self, table: FutureEventTable) -> None:
@@ -60,7 +60,7 @@ class FutureEvents:
         self._is_empty = True
 
     def begin(self) -> None:
-        """Call when another writer may have changed the store, and after a failure."""
+        """Call when another writer may have changed the store."""
         self._is_empty = self._table.is_empty()
 
     def has(self, event: FutureEvent) -> bool:
@@ -74,5 +74,5 @@ class FutureEvents:
 
 
 def digest_of_record(record: AccountRecord) -> str:
-    """Return a short name for the content of an account event."""
+    """Return a digest of an account event's content."""
     return sha256(json.encode(record)).hexdigest()

@@ -1,4 +1,4 @@
-"""The engine of the embedded store: each table of the layout is one of SQLite's. Knows nothing of follows."""
+"""The embedded store's engine: each table of the layout is a SQLite table."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager
@@ -47,14 +47,13 @@ _STATEMENTS = {table: _statements(table) for table in TABLES}
 
 
 class SqliteSource:
-    """The `Source` of one connection. Errors of SQLite come out as they are."""
+    """The `Source` of one connection. It raises SQLite's errors."""
 
     def __init__(self, connection: apsw.Connection) -> None:
         self._connection = connection
         self._execute: Execute = unchecked_executor(connection)  # values are checked by their seals
 
     def get(self, table: Table, keys: Sequence[Key]) -> list[bytes | None]:
-        """Return the values of keys."""
         if len(keys) > _FEW:
             found = dict(self._execute(_STATEMENTS[table].get_many, (encode(list(keys)).decode(),)).fetchall())
             return [found.get(key) for key in keys]
@@ -65,12 +64,10 @@ class SqliteSource:
     def scan(
         self, table: Table, low: Key, high: Key, *, reverse: bool = False, limit: int = -1
     ) -> list[tuple[Key, bytes]]:
-        """Return the rows from one key to another."""
         statements = _STATEMENTS[table]
         return self._execute(statements.down if reverse else statements.up, (low, high, limit)).fetchall()
 
     def rows_of(self, table: Table, owners: Sequence[int]) -> list[tuple[int, bytes]]:
-        """Return the rows of ascending first numbers: by one scan if most numbers of the range are among them."""
         if not owners:
             return []
         if len(owners) * _SCAN_SHARE > owners[-1] - owners[0]:
@@ -80,11 +77,9 @@ class SqliteSource:
         return self._execute(_STATEMENTS[table].of_owners, (encode(list(owners)).decode(),)).fetchall()
 
     def has_rows(self, table: Table) -> bool:
-        """Return whether a table has a row."""
         return bool(self._execute(f"SELECT 1 FROM {table.name} LIMIT 1").fetchall())
 
     def all_rows(self, table: Table) -> Iterator[tuple[Key, bytes]]:
-        """Yield every row of a table."""
         cursor = self._connection.cursor()
         cursor.row_trace = None
         return cursor.execute(f"SELECT key, value FROM {table.name} ORDER BY key")
@@ -105,7 +100,6 @@ class SqliteEngine(SqliteSource):
 
     @contextmanager
     def exclusive(self, *, is_durable: bool = False) -> Iterator[bool]:
-        """Hold the write lock; tell whether another connection has changed the file."""
         self._be_durable(is_durable)
         with files.translated(f"{self._connection.filename}: "):
             self._connection.execute("BEGIN IMMEDIATE")
@@ -121,7 +115,6 @@ class SqliteEngine(SqliteSource):
                     self._connection.execute("ROLLBACK")
 
     def commit(self, changes: Iterable[Changes]) -> None:
-        """Write rows. Call inside `exclusive`."""
         if self._is_durable:
             files.touch(self._connection, files.GRAPH)
         for each in changes:
@@ -129,7 +122,6 @@ class SqliteEngine(SqliteSource):
         self._connection.execute("COMMIT")
 
     def write(self, changes: Changes) -> None:
-        """Write rows. Call inside `exclusive`, before `commit`."""
         statements = _STATEMENTS[changes.table]
         self._connection.executemany(statements.put, changes.puts)
         self._connection.executemany(statements.delete, ((key,) for key in changes.deletes))
@@ -140,7 +132,6 @@ class SqliteEngine(SqliteSource):
             self._is_durable = wanted
 
     def compact(self) -> None:
-        """Leave no byte in the file, its log and the row file of what was removed."""
         with files.translated():
             compact(self._connection)
         if self._rows.exists():
@@ -148,7 +139,6 @@ class SqliteEngine(SqliteSource):
                 rows.clear()  # the next server, or a running one, fills it again
 
     def settle(self) -> None:
-        """Make all commits so far survive a power loss: one more waits for the disk."""
         with self.exclusive(is_durable=True):
             self.commit(())
         self._version = None  # its user was not told whether another writer was here
@@ -156,5 +146,4 @@ class SqliteEngine(SqliteSource):
             self._connection.execute("PRAGMA wal_checkpoint(PASSIVE)")
 
     def close(self) -> None:
-        """Close the file."""
         self._connection.close()

@@ -1,7 +1,6 @@
-"""Pages of current lists without awaiting: from cached blocks, or by one statement for a block or two.
+"""Pages of current lists without awaiting, from cached blocks or a single statement.
 
-The slow twin is `SqliteGraph` on the same connection. What is not ordinary (a row that lists do not show, entries that
-are being relocated) is left to it.
+The slow twin is `SqliteGraph`. It serves the rest: hidden rows among visible entries, relocations, other times.
 """
 
 from bisect import bisect_right
@@ -33,7 +32,7 @@ _Result = TypeVar("_Result")
 
 
 class _Lists(NamedTuple):
-    """The lists of one direction: the last bit of their numbers, and how they are read."""
+    """The lists of one direction: last bit of their numbers, and statements."""
 
     bit: int
     table: Table
@@ -52,7 +51,7 @@ def _lists(direction: Direction, bit: int) -> _Lists:
 
 
 class _Read(NamedTuple):
-    """A block as it was read: its start, the last slot that it may have, content, numbers, and how many entries."""
+    """A block: start, last slot that it may have, content, numbers, size."""
 
     start: int
     last: int | None  # None: not known yet
@@ -62,7 +61,7 @@ class _Read(NamedTuple):
 
 
 class SqliteFastGraph:
-    """A `FastGraph`, with so many bytes for cached blocks. Close it before the graph that it belongs to."""
+    """A `FastGraph` that caches blocks. Close it before its graph."""
 
     def __init__(self, graph: SqliteGraph[bytes], path: Path, rows: MappedRows, cache_bytes: int) -> None:
         self._cache = graph.reader.cache
@@ -76,7 +75,6 @@ class SqliteFastGraph:
         _now(rows.set_store())
 
     def find_account_nowait(self, username: str) -> Account | None:
-        """Return the live account with a username. Raises `UnknownAccount`."""
         try:
             self._refresh()
             account = _now(self._cache.account(names.fold(username)))
@@ -87,7 +85,6 @@ class SqliteFastGraph:
         return account
 
     def read_nowait(self, request: PageRequest) -> EncodedRows | None:
-        """Return the encoded rows of a page request for the current list."""
         try:
             self._refresh()
             return self._read(request)
@@ -95,7 +92,6 @@ class SqliteFastGraph:
             return None
 
     def close(self) -> None:
-        """Release the head of the WAL index."""
         self._index.forget()
 
     def _refresh(self) -> None:
@@ -106,7 +102,7 @@ class SqliteFastGraph:
             _now(self._rows.refresh())
 
     def _read(self, request: PageRequest) -> EncodedRows | None:
-        # What is read from now on is of this state or a later one, so nothing cached is taken for newer than it is.
+        # First the state, then the rows: a cached block is never older than its state.
         state = self._index.state()
         if request.as_of is not None or self._cache.must_merge or state is None:
             return None
@@ -123,7 +119,7 @@ class SqliteFastGraph:
         return EncodedRows(self._rows.joined(texts), len(texts), oldest, has_more)
 
     def _read_stored(self, request: PageRequest, lists: _Lists) -> Found | None:
-        """Read from the file, and cache blocks that are asked for again."""
+        """Read from the file, and cache blocks that are requested again."""
         bound, wanted = min(request.bound, LAST_SECOND), request.limit + 1
         number = request.account_id << 1 | lists.bit
         parts: list[Ids] = []
@@ -147,7 +143,7 @@ class SqliteFastGraph:
         return (texts if wanted else texts[:-1]), bottoms[-1] if bottoms else 0, not wanted
 
     def _blocks_of(self, owner: int, bound: int, lists: _Lists) -> Iterator[_Read]:
-        """Yield the blocks with a slot and before it, newest first."""
+        """Yield the blocks from a slot down."""
         low, high = owner << 32, owner << 32 | bound
         last: int | None = None
         while True:
@@ -163,7 +159,7 @@ class SqliteFastGraph:
                 return
 
     def _last_of(self, owner: int, bound: int, lists: _Lists) -> int:
-        """Return the last slot that the block with a slot may have: one before the next block of its owner."""
+        """Return the last slot that the block with a slot may have."""
         within = owner << 32 | bound, owner << 32 | LAST_SECOND
         for (following,) in self._execute(lists.next_block, within).fetchall():
             return second_of(following) - 1

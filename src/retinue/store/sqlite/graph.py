@@ -31,7 +31,10 @@ class _ReadySource:
 
 
 class SqliteGraph(Generic[Shown_co]):
-    """A `GraphReader` on one connection. Answers without suspending. `encode` makes a row of its two names."""
+    """A `GraphReader` on one connection. It never suspends.
+
+    `encode` makes a row of two names.
+    """
 
     def __init__(self, path: Path, clock: Clock, encode: Callable[[str, str], Shown_co]) -> None:
         with ExitStack() as opened:
@@ -41,31 +44,26 @@ class SqliteGraph(Generic[Shown_co]):
             opened.pop_all()
 
     async def find_account(self, folded: str) -> Account | None:
-        """Return the live account with a folded username."""
         with files.translated(), files.one_state(self.connection):
             return await self.reader.find_account(folded)
 
     async def read(self, request: PageRequest) -> PageRows[Shown_co]:
-        """Return the rows of a page request."""
         with files.translated(), files.one_state(self.connection):
             return await self.reader.read(request)
 
     async def profile(self, account_id: int) -> Profile | None:
-        """Return an account's profile with exact counts."""
         with files.translated(), files.one_state(self.connection):
             return await self.reader.profile(account_id)
 
     def statements_sent(self) -> int:
-        """Return 0: nothing goes over a network."""
         return 0
 
     def close(self) -> None:
-        """Close the file."""
         self.connection.close()
 
 
 class SqliteScan(LayoutScan):
-    """A `GraphScan`: one read transaction from the beginning to `close`."""
+    """A `GraphScan` in one read transaction."""
 
     def __init__(self, path: Path) -> None:
         with ExitStack() as opened:
@@ -76,23 +74,20 @@ class SqliteScan(LayoutScan):
             self._opened = opened.pop_all()
 
     def close(self) -> None:
-        """Close the file."""
         self._opened.close()
 
 
 class SqliteRowFile(RowFileUpdate):
-    """The row file of a store, to be kept up to date."""
+    """The row file of a store, for the process that updates it."""
 
     def __init__(self, path: Path, rows: Path, encoding: RowEncoding) -> None:
         self._connection = files.open_for_reading(path, files.GRAPH)
         super().__init__(rows, SqliteSource(self._connection), encoding.text, boot_id())
 
     def step(self) -> bool:
-        """Write some rows that have changed or are new; return whether there are more."""
         with files.translated(), files.one_state(self._connection):
             return super().step()
 
     def close(self) -> None:
-        """Close both files."""
         super().close()
         self._connection.close()

@@ -1,6 +1,6 @@
-"""Type checks of values read from a store's file.
+"""Type checks of values from a store's file.
 
-A damaged file can hold any type in any column, and SQLite returns it unchanged, even from STRICT tables.
+SQLite returns values of any type from a damaged file, even from STRICT tables.
 """
 
 import re

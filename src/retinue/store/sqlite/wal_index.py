@@ -1,9 +1,7 @@
 """The WAL index of a SQLite file. It shows commits without asking SQLite.
 
-Every connection maps the same index (`graph.db-shm`). Its first 48 bytes describe the newest commit
-(sqlite.org/walformat.html, "The WAL-Index Header").
-
-This reads SQLite's own mapping. Another one would need a descriptor, and closing it would drop all locks of this
+Every connection maps the index (`graph.db-shm`), whose first 48 bytes describe the newest commit
+(sqlite.org/walformat.html). This reads SQLite's own mapping: closing another descriptor would drop all locks of this
 process on the file.
 """
 
