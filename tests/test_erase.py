@@ -24,7 +24,7 @@ from retinue.model import (
 from retinue.store.contract import Verdict
 from retinue.store.open import open_store
 from retinue.store.sqlite import files
-from retinue.store.sqlite.compaction import compact
+from retinue.store.sqlite.engine import compact
 from running import Server, fresh_token, running_server
 from support.backends import BackendFactory
 from support.commands import list_of, retinue

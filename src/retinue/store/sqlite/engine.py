@@ -8,10 +8,11 @@ from typing import NamedTuple
 import apsw
 from msgspec.json import encode
 
+from retinue.durable import sync
+from retinue.errors import StoreError
 from retinue.store.layout.tables import LAST_SECOND, TABLES, Changes, Key, Table, first_of, pair_key
 from retinue.store.reading.row_file import RowFileWriter
 from retinue.store.sqlite import files
-from retinue.store.sqlite.compaction import compact
 from retinue.store.sqlite.files import Execute, unchecked_executor
 
 _SCAN_SHARE = 4
@@ -147,3 +148,14 @@ class SqliteEngine(SqliteSource):
 
     def close(self) -> None:
         self._connection.close()
+
+
+def compact(connection: apsw.Connection) -> None:
+    """Rewrite the file and truncate its log. Raises `StoreError` if a reader keeps the log in use."""
+    connection.execute("VACUUM")
+    busy, _, _ = connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()[0]
+    if busy:
+        raise StoreError("the store is compacted, but its log is still in use; stop what reads it and compact again")
+    # SQLite leaves the log's new length to the operating system: after a power loss the log could have its old content.
+    # (It holds no locks on this file, which opening and closing it here would drop.)
+    sync(Path(connection.filename_wal))

@@ -150,13 +150,11 @@ def open_for_writing(path: Path, kind: Kind) -> apsw.Connection:
     return _open(path, kind, apsw.SQLITE_OPEN_READWRITE, *_FOR_WRITING)
 
 
-def executor(connection: apsw.Connection) -> Execute:
-    """Return the `execute` of a new cursor. Read each statement to its end before the next."""
-    return cast("Execute", connection.cursor().execute)
-
-
 def unchecked_executor(connection: apsw.Connection) -> Execute:
-    """Return an `executor` without `RowTypes`, for callers that check rows themselves."""
+    """Return the `execute` of a new cursor without `RowTypes`, for rows with checksums.
+
+    Read each statement to its end before the next.
+    """
     cursor = connection.cursor()
     cursor.row_trace = None
     return cast("Execute", cursor.execute)
