@@ -120,7 +120,3 @@ class Pairs:
         """Change both lists of a pair from some events to others."""
         self.following.update(pair.follower, pair.followee, before, after, wanted.following)
         self.followers.update(pair.followee, pair.follower, before, after, wanted.followers)
-
-    def remove(self, pair: Pair) -> None:
-        """Remove a pair."""
-        self.update(pair, self.moments(pair), NO_MOMENTS)
