@@ -22,6 +22,7 @@ from retinue.store.layout import blocks, entries
 from retinue.store.layout.tables import LISTS, Changes, pair_key
 from retinue.store.load import columns
 from retinue.store.open import open_store
+from retinue.store.reading.row_file import RowFile
 from retinue.store.writer import ACCOUNTS_AT_ONCE, EngineGraphWriter
 from running import Server, Session, fresh_token, retinue, running_server
 from support.backends import Keyspace, Lent, backoff_on, writer_on
@@ -313,7 +314,7 @@ def test_a_kept_connection_is_answered(
     with closing(open_store(cassandra_keyspace).writer(clock)) as writer:
         run(writer.add_follows([FollowRecord("a", f"f{n}", 1000 + n, NOW) for n in range(30)]))
     local = open_store(cassandra_keyspace).paths.base
-    with running_server(cassandra_keyspace) as server:
+    with running_server(cassandra_keyspace, "--cache-dir", "rows") as server:
         with Session(server.base_url, fresh_token(server, cassandra_keyspace)) as session:
             pages = [session.following({"username": "a", "max_count": 10}) for _ in range(3)]
             before = statements(server, local, 3)
@@ -325,6 +326,7 @@ def test_a_kept_connection_is_answered(
     assert [[f"f{n}" for n in range(29, 19, -1)]] * 3 == [
         [row["username"] for row in page["user_following"]] for page in pages
     ]
+    assert RowFile(Path("rows", local.with_suffix(".rows").name)).state.last_id == 31
     assert "every invariant holds" in retinue("check", "--store", cassandra_keyspace)
 
 

@@ -48,6 +48,11 @@ class Settings:
     block_cache_mib: int = _setting(
         128, "Memory of each worker for parts of lists that are read often, in MiB; 0 turns this block cache off."
     )
+    cache_dir: str = _setting(
+        "",
+        "For a cluster: folder of this machine's file of encoded rows, which a server builds again if it is missing."
+        " Default: the current folder.",
+    )
     max_connections: int = _setting(4096, "Maximum connections of a worker; more of them get a quick 503.")
     tls_cert: str = _setting("", "Certificate chain (PEM) for HTTPS on the public listener.")
     tls_key: str = _setting("", "Private key (PEM) of the certificate; refused if other users can read it.")

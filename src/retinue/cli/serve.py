@@ -24,6 +24,7 @@ def serve(
     faults: Annotated[str, setting("faults")] = default_of("faults"),
     fault_seed: Annotated[int, setting("fault_seed")] = default_of("fault_seed"),
     block_cache_mib: Annotated[int, setting("block_cache_mib")] = default_of("block_cache_mib"),
+    cache_dir: Annotated[str, setting("cache_dir")] = default_of("cache_dir"),
     max_connections: Annotated[int, setting("max_connections")] = default_of("max_connections"),
     tls_cert: Annotated[str, setting("tls_cert")] = default_of("tls_cert"),
     tls_key: Annotated[str, setting("tls_key")] = default_of("tls_key"),

@@ -38,7 +38,7 @@ def run_child(main: Main, role: str) -> None:
         return  # the supervisor has ended
     config = json.decode(line, type=ChildConfig)
     logs.set_up(config.settings, role)
-    store = open_store(config.settings.store)
+    store = open_store(config.settings.store, config.settings.cache_dir)
     confine(config.settings, store, role)
     for number in (signal.SIGTERM, signal.SIGINT):
         # uvicorn repeats a signal when it is done with it; what is open must be closed after that.

@@ -60,7 +60,7 @@ def serve(settings: Settings, announce: Callable[[str, str], None]) -> None:
     is started, and `UncleanStop` at the end.
     """
     harden(settings)
-    store = open_store(settings.store)
+    store = open_store(settings.store, settings.cache_dir)
     _require_usable(settings, store)
     key_pair = _key_pair_of(settings)
     lock = _lock_store(store)

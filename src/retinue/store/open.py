@@ -158,13 +158,14 @@ class Store(Protocol):
         ...
 
 
-def open_store(url: str) -> Store:
+def open_store(url: str, cache_folder: str = "") -> Store:
     """Return the store at a URL: a SQLite file's path, or `cassandra://...`.
 
-    Raises `InputError` if it is neither, or the backend's library is missing.
+    `cache_folder` is for what a cluster's server can build again; empty: the current folder. Raises `InputError` if the
+    URL is neither, or the backend's library is missing.
     """
     if is_location(url):
-        return _cluster(url)
+        return _cluster(url, Path(cache_folder))
     if "://" in url:
         kind = url.partition("://")[0]
         raise InputError(f"--store {kind}://...: there is no such kind of store; give the path of a SQLite file")
@@ -175,10 +176,10 @@ def open_store(url: str) -> Store:
     return SqliteStore(Path(url))
 
 
-def _cluster(url: str) -> Store:
+def _cluster(url: str, cache_folder: Path) -> Store:
     location = parse(url)
     try:
         from retinue.store.cassandra.backend import CassandraStore  # noqa: PLC0415 - its library comes with an extra
     except ModuleNotFoundError as error:
         raise InputError(f"--store {SCHEME}://...: needs {error.name}; pip install 'retinue[cassandra]'") from error
-    return CassandraStore(location)
+    return CassandraStore(location, cache_folder)

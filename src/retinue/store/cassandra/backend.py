@@ -1,7 +1,10 @@
-"""A store in a keyspace of a cluster. The counters of quotas lie on this machine, which leases parts of each quota."""
+"""A store in a keyspace of a cluster.
+
+This machine has the counters of quotas, of which it leases parts, and a file of encoded rows that can be built again.
+"""
 
 from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, nullcontext, suppress
 from pathlib import Path
 from random import SystemRandom
 from secrets import token_hex
@@ -17,14 +20,17 @@ from retinue.quota.file_counters import FileQuotaCounters
 from retinue.store.cassandra import store
 from retinue.store.cassandra.check import CassandraChecker
 from retinue.store.cassandra.engine import CassandraEngine
-from retinue.store.cassandra.graph import CassandraGraph
+from retinue.store.cassandra.graph import CassandraGraph, CassandraRowFile
 from retinue.store.cassandra.location import SCHEME, Location
 from retinue.store.cassandra.retry import Backoff
 from retinue.store.cassandra.scan import CassandraScan
 from retinue.store.cassandra.session import Session
 from retinue.store.contract import EncodedRows
 from retinue.store.paths import Reach, StorePaths
+from retinue.store.reading.mapped_rows import MappedRows
 from retinue.store.writer import EngineGraphWriter
+
+ROWS_MODE = 0o600
 
 _NODE_BYTES = 8
 
@@ -32,10 +38,11 @@ _NODE_BYTES = 8
 class CassandraStore:
     """A `Store` (`retinue.store.open`)."""
 
-    def __init__(self, location: Location) -> None:
+    def __init__(self, location: Location, cache_folder: Path) -> None:
         self._location = location
         base = Path(f"{location.keyspace}.db")
         self.paths = StorePaths(base, lock=base.with_suffix(".node"))
+        self._rows = cache_folder / self.paths.rows.name
 
     def __str__(self) -> str:
         return str(self._location)
@@ -56,10 +63,12 @@ class CassandraStore:
         encoding: RowEncoding,
         cache_mib: int,  # noqa: ARG002 - of the contract
     ) -> tuple[CassandraGraph[bytes], "NoFastGraph"]:
-        return CassandraGraph(self._session(), clock, encoding.encode), NoFastGraph()
+        graph = CassandraGraph(self._session(), clock, encoding.encode)
+        graph.reader.shown = MappedRows(self._rows, graph.reader.cache, encoding)
+        return graph, NoFastGraph()
 
-    def row_file(self, encoding: RowEncoding) -> "NoRowFile":  # noqa: ARG002 - of the contract
-        return NoRowFile()
+    def row_file(self, encoding: RowEncoding) -> CassandraRowFile:
+        return CassandraRowFile(self._session(), self._rows, encoding)
 
     def writer(self, clock: Clock) -> EngineGraphWriter:
         engine = CassandraEngine(self._session(), token_hex(_NODE_BYTES), _backoff(clock), SystemRandom().random)
@@ -86,8 +95,11 @@ class CassandraStore:
 
     def reach(self) -> Reach:
         location = self._location
+        with suppress(OSError):  # then readers do without
+            self._rows.parent.mkdir(parents=True, exist_ok=True)
+            self._rows.touch(ROWS_MODE)
         tls = [Path(path) for path in (location.tls_ca, location.tls_cert, location.tls_key) if path]
-        return Reach([self.paths.quotas], [self.paths.lock, *tls], [location.port])
+        return Reach([self.paths.quotas, self._rows], [self.paths.lock, *tls], [location.port])
 
     def held_open(self) -> AbstractContextManager[None]:
         return nullcontext()
@@ -110,17 +122,6 @@ class NoFastGraph:
 
     def read_nowait(self, request: PageRequest) -> EncodedRows | None:
         """Return None."""
-
-    def close(self) -> None:
-        """Do nothing."""
-
-
-class NoRowFile:
-    """A row file that nobody reads."""
-
-    def step(self) -> bool:
-        """Return False."""
-        return False
 
     def close(self) -> None:
         """Do nothing."""

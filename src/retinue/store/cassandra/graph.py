@@ -7,17 +7,21 @@ page may meet a group half written; what looks like damage then is looked at aga
 import asyncio
 from collections.abc import Awaitable, Callable, Coroutine, Iterable, Sequence
 from itertools import chain
+from pathlib import Path
 from typing import Any, Generic, TypeVar
 
 from retinue.clock import Clock
 from retinue.errors import StoreUnavailable
-from retinue.model import Account, PageRequest, PageRows, Profile, Shown_co
+from retinue.model import Account, PageRequest, PageRows, Profile, RowEncoding, Shown_co
 from retinue.store.cassandra.lease import STATE
+from retinue.store.cassandra.parts import PartDirectory
 from retinue.store.cassandra.places import LAST_SLOT, NEWEST, PLACES, PLAIN, key_of, slot_of
 from retinue.store.cassandra.session import Session
+from retinue.store.cassandra.source import CassandraSource
 from retinue.store.cassandra.statements import Row, chunks
 from retinue.store.layout.tables import Key, Table
 from retinue.store.reading.reader import LayoutReader
+from retinue.store.reading.row_file_update import RowFileUpdate, boot_id
 
 MAX_TRIES = 20
 _PAUSE_SECONDS = 0.05
@@ -101,19 +105,19 @@ class CassandraGraph(Generic[Shown_co]):
 
     def __init__(self, session: Session, clock: Clock, encode: Callable[[str, str], Shown_co]) -> None:
         self._session = session
-        self._reader = LayoutReader(CassandraRows(session), clock, encode)
+        self.reader = LayoutReader(CassandraRows(session), clock, encode)
 
     async def find_account(self, folded: str) -> Account | None:
         """Return the live account with a folded username."""
-        return await self._settled(lambda: self._reader.find_account(folded))
+        return await self._settled(lambda: self.reader.find_account(folded))
 
     async def read(self, request: PageRequest) -> PageRows[Shown_co]:
         """Return the rows of a page request."""
-        return await self._settled(lambda: self._reader.read(request))
+        return await self._settled(lambda: self.reader.read(request))
 
     async def profile(self, account_id: int) -> Profile | None:
         """Return an account's profile with exact counts."""
-        return await self._settled(lambda: self._reader.profile(account_id))
+        return await self._settled(lambda: self.reader.profile(account_id))
 
     def statements_sent(self) -> int:
         """Return the number of statements sent to the cluster."""
@@ -139,6 +143,23 @@ class CassandraGraph(Generic[Shown_co]):
                     await asyncio.sleep(_PAUSE_SECONDS)
                 before = committed
         return await read()
+
+
+class CassandraRowFile:
+    """The row file of a machine, to be kept up to date: rows of all accounts, read a few at once."""
+
+    def __init__(self, session: Session, path: Path, encoding: RowEncoding) -> None:
+        self._session = session
+        self._update = RowFileUpdate(path, CassandraSource(session, PartDirectory()), encoding.text, boot_id())
+
+    def step(self) -> bool:
+        """Write some rows that have changed or are new; return whether there are more."""
+        return self._update.step()
+
+    def close(self) -> None:
+        """Close the file and the connections."""
+        self._update.close()
+        self._session.close()
 
 
 async def _all(reads: Iterable[Coroutine[Any, Any, _Result]]) -> list[_Result]:

@@ -68,7 +68,7 @@ def _host(text: str) -> tuple[str, int | None]:
     if not name:
         raise InputError(f"--store {SCHEME}://: names no host; expected {SCHEME}://host[:port][,host...]/keyspace")
     if port and not (port.isascii() and port.isdigit() and 0 < int(port) < 1 << 16):
-        raise InputError(f"--store {SCHEME}://: {port!r} is no port")
+        raise InputError(f"--store {SCHEME}://: {port!r} is not a port")
     return name, int(port) if port else None
 
 

@@ -1,10 +1,11 @@
-"""Texts of rows, from the row file or from the store."""
+"""Rows and their texts, from the row file or from the store."""
 
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
+from retinue.model import RowEncoding
 from retinue.store.layout.sealing import unseal
 from retinue.store.layout.tables import META
 from retinue.store.layout.tombstones import STORE_ID
@@ -15,25 +16,26 @@ MAX_STALE = 10_000  # rows of the file that are read from the store; if more are
 
 
 class MappedRows:
-    """The texts of one reader: rows without their common beginning and end.
+    """The rows of one reader, and their texts: rows without their common beginning and end."""
 
-    Call `refresh` whenever the account cache was refreshed.
-    """
-
-    def __init__(self, path: Path | None, cache: AccountCache[bytes], begin: bytes, end: bytes) -> None:
+    def __init__(self, path: Path, cache: AccountCache[bytes], encoding: RowEncoding) -> None:
         self._path = path
         self._cache = cache
-        self._begin, self._end = begin, end
-        self._between = end + b"," + begin
+        self._begin, self._end = encoding.begin, encoding.end
+        self._between = encoding.end + b"," + encoding.begin
         self._file: RowFile | None = None
         self._store = ""
         self._stale: frozenset[int] = frozenset()
         self._revision = -1
+        self._refreshes = 0
 
     async def refresh(self) -> None:
-        """Notice a new file, and changes that it does not have yet."""
-        if self._path is not None and (self._file is None or self._file.has_grown()):
-            self._file = self._open(self._path)
+        """Notice a new file, and changes that it does not have yet, after the account cache was refreshed."""
+        if self._refreshes == self._cache.refreshes:
+            return
+        self._refreshes = self._cache.refreshes
+        if self._file is None or self._file.has_grown():
+            self._file = await self._open()
         if self._file is None:
             return
         revision = self._file.state.revision
@@ -44,10 +46,14 @@ class MappedRows:
             self._stale = frozenset(changed or ())
             self._revision = revision
 
-    async def set_store(self) -> None:
-        """Read the id of the store that the file must belong to."""
-        (found,) = await self._cache.source.get(META, (STORE_ID,))
-        self._store = "" if found is None else unseal(META, STORE_ID, found).hex()
+    async def rows(self, account_ids: Sequence[int]) -> Sequence[bytes | None]:
+        """Return the rows of accounts, None for those that lists do not show."""
+        if self._file is not None:
+            texts = self._file.texts(np.array(account_ids, np.uint32))
+            if texts is not None and (not self._stale or self._stale.isdisjoint(account_ids)):
+                begin, end = self._begin, self._end
+                return [b"%b%b%b" % (begin, text, end) if text else None for text in texts]
+        return await self._cache.rows(account_ids)
 
     async def texts(self, ids: Ids) -> Sequence[bytes] | None:
         """Return the texts of accounts; None if one of them is hidden."""
@@ -63,11 +69,14 @@ class MappedRows:
         """Return encoded rows, separated by commas."""
         return b"".join((self._begin, self._between.join(texts), self._end)) if texts else b""
 
-    def _open(self, path: Path) -> RowFile | None:
+    async def _open(self) -> RowFile | None:
         try:
-            file = RowFile(path)
+            file = RowFile(self._path)
         except (OSError, ValueError):
             return None
+        if not self._store:
+            (found,) = await self._cache.source.get(META, (STORE_ID,))
+            self._store = "" if found is None else unseal(META, STORE_ID, found).hex()
         return file if file.state.store == self._store else None
 
 

@@ -5,17 +5,18 @@ being relocated, and for the list of an earlier second.
 """
 
 from bisect import bisect_right
-from collections.abc import AsyncIterator, Callable, Mapping
-from typing import Any, Generic
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from typing import Any, Generic, Protocol
 
 from retinue.clock import Clock
 from retinue.errors import StoreUnavailable
 from retinue.model import Account, Direction, PageRequest, PageRows, Profile, Shown_co
+from retinue.store.layout.accounts import decode_account
 from retinue.store.layout.blocks import Block, Entry, columns_of
 from retinue.store.layout.lists import ListFacts
 from retinue.store.layout.relocations import MERGED, decode_relocation
 from retinue.store.layout.sealing import damaged, unseal
-from retinue.store.layout.tables import LAST_SECOND, LISTS, RELOCATION, Table, pair_key, second_of
+from retinue.store.layout.tables import ACCOUNT, LAST_SECOND, LISTS, RELOCATION, Table, pair_key, second_of
 from retinue.store.reading.account_cache import AccountCache, AsyncSource
 
 _BLOCKS_AT_ONCE = 2  # hold a page of any size, unless they are nearly empty
@@ -23,8 +24,20 @@ _PROFILE_TEXTS = ("bio_description", "avatar_url", "bio_url")
 _PROFILE_NUMBERS = ("is_verified", "likes_count", "video_count")  # booleans may be stored as numbers
 
 
+class ShownRows(Protocol[Shown_co]):
+    """The rows of accounts. Call `refresh` before each use, after that of the cache of accounts."""
+
+    async def refresh(self) -> None:
+        """Take notice of changes."""
+        ...
+
+    async def rows(self, account_ids: Sequence[int]) -> Sequence[Shown_co | None]:
+        """Return the rows of accounts, None for those that lists do not show."""
+        ...
+
+
 class LayoutReader(Generic[Shown_co]):
-    """A `GraphReader` on a source.
+    """A `GraphReader` on a source. `shown` may be replaced by a quicker source of rows than the cache.
 
     If a call reads rows of several states, it may raise `StoreUnavailable`, as for damage.
     """
@@ -32,6 +45,7 @@ class LayoutReader(Generic[Shown_co]):
     def __init__(self, source: AsyncSource, clock: Clock, encode: Callable[[str, str], Shown_co]) -> None:
         self._source = source
         self.cache = AccountCache(source, clock, encode)
+        self.shown: ShownRows[Shown_co] = self.cache
 
     async def find_account(self, folded: str) -> Account | None:
         """Return the live account with a folded username."""
@@ -41,13 +55,15 @@ class LayoutReader(Generic[Shown_co]):
     async def read(self, request: PageRequest) -> PageRows[Shown_co]:
         """Return the rows of a page request."""
         await self.cache.refresh()
+        await self.shown.refresh()
         if request.as_of is None and not self.cache.must_merge:
             return await self._read_visible(request)
         return await self._read_merged(request)
 
     async def profile(self, account_id: int) -> Profile | None:
-        """Return an account's profile with exact counts; None if erased."""
-        (account,) = await self.cache.load((account_id,))
+        """Return an account's profile with exact counts; None if it was erased or never existed."""
+        (stored,) = await self._source.get(ACCOUNT, (account_id,))
+        account = None if stored is None else decode_account(account_id, unseal(ACCOUNT, account_id, stored))
         if account is None:
             return None
         erased = [
@@ -72,7 +88,7 @@ class LayoutReader(Generic[Shown_co]):
                 start = max(1, end - (wanted - len(rows)))
                 accounts = numbers[count + start : count + end].tolist()[::-1]
                 for position, row in zip(
-                    numbers[start:end].tolist()[::-1], await self.cache.rows(accounts), strict=True
+                    numbers[start:end].tolist()[::-1], await self.shown.rows(accounts), strict=True
                 ):
                     if row is not None:
                         rows.append(row)
@@ -89,7 +105,7 @@ class LayoutReader(Generic[Shown_co]):
         (owner,) = await self.cache.load((request.account_id,))
         if owner is not None:
             async for entry in self._merged(request):
-                (row,) = await self.cache.rows((entry.account,))
+                (row,) = await self.shown.rows((entry.account,))
                 if row is not None:
                     rows.append(row)
                     positions.append(entry.position)

@@ -49,7 +49,7 @@ class SqliteStore:
     ) -> tuple[SqliteGraph[bytes], SqliteFastGraph]:
         graph = SqliteGraph(self._path, clock, encoding.encode)
         try:
-            rows = MappedRows(self.paths.rows, graph.reader.cache, encoding.begin, encoding.end)
+            rows = MappedRows(self.paths.rows, graph.reader.cache, encoding)
             return graph, SqliteFastGraph(graph, self._path, rows, cache_mib * _MIB)
         except BaseException:
             graph.close()

@@ -72,7 +72,6 @@ class SqliteFastGraph:
         self._refreshes = 0
         self._blocks = BlockCache(cache_bytes)
         self._following, self._followers = _lists(Direction.FOLLOWING, 0), _lists(Direction.FOLLOWERS, 1)
-        _now(rows.set_store())
 
     def find_account_nowait(self, username: str) -> Account | None:
         try:
