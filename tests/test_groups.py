@@ -1,7 +1,8 @@
 """Groups of records and events are stored like single ones: the slow twin is the same writer, one by one."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import closing, contextmanager
 from random import Random
 from typing import Any
 
@@ -22,7 +23,7 @@ from retinue.model import (
     Visibility,
 )
 from retinue.store.load import groups, loader
-from support.backends import Backend, BackendFactory
+from support.backends import Backend, BackendFactory, FolderBackend
 from support.frozen_clock import FrozenClock
 from support.thorough import examples
 
@@ -102,6 +103,9 @@ async def rows_of(graph: Any, request: PageRequest) -> list[str]:
     return sorted(rows)
 
 
+EMBEDDED = BackendFactory(FolderBackend)  # two stores at once, which a cluster under test does not have
+
+
 class Twin:
     """An empty store, to be filled in groups or one by one."""
 
@@ -115,15 +119,11 @@ class Twin:
         self.patch.setattr(groups, "MIN_GROUP", self.smallest)
         return asyncio.run(getattr(self.writer, method)(*arguments))
 
-    def close(self, folded: Sequence[str]) -> Any:
-        """Close the store; return what it shows and what `check` finds."""
-        graph = self.backend.open_graph(self.clock)
-        found = asyncio.run(shown(graph, folded))
-        graph.close()
-        self.writer.close()
-        problems = self.backend.problems()
-        self.backend.close()
-        return found, problems
+    def content(self, folded: Sequence[str]) -> Any:
+        """Return what the store shows and what `check` finds."""
+        with closing(self.backend.open_graph(self.clock)) as graph:
+            found = asyncio.run(shown(graph, folded))
+        return found, self.backend.problems()
 
 
 def folded_names(accounts: int) -> list[str]:
@@ -133,57 +133,59 @@ def folded_names(accounts: int) -> list[str]:
     return sorted({*map(names.fold, spelled), *known, *(f"plain{number}" for number in range(300))})
 
 
-def both(make: BackendFactory, patch: pytest.MonkeyPatch) -> tuple[Twin, Twin]:
+@contextmanager
+def both(patch: pytest.MonkeyPatch) -> Iterator[tuple[Twin, Twin]]:
     """Two stores: one that is told one by one, and one in groups."""
-    return Twin(make(), patch, NEVER), Twin(make(), patch, 1)
+    with closing(EMBEDDED()) as first, closing(EMBEDDED()) as second:
+        slow, quick = Twin(first, patch, NEVER), Twin(second, patch, 1)
+        with closing(slow.writer), closing(quick.writer):
+            yield slow, quick
 
 
 @pytest.mark.parametrize("kind", ["events", "rows"])
-def test_groups_of_any_mixture_equal_single_ones(
-    new_backend: BackendFactory, monkeypatch: pytest.MonkeyPatch, kind: str
-) -> None:
+def test_groups_of_any_mixture_equal_single_ones(monkeypatch: pytest.MonkeyPatch, kind: str) -> None:
     """Verdicts, lists of today and of earlier seconds, profiles and counts, crowded or not."""
 
-    @settings(max_examples=new_backend.times(examples(12)), deadline=None, suppress_health_check=list(HealthCheck))
+    @settings(max_examples=examples(12), deadline=None, suppress_health_check=list(HealthCheck))
     @given(random=RANDOM)
     def holds(random: Random) -> None:
         accounts, seconds = random.choice([30, 200]), random.choice([5, 200, 20_000])
         monkeypatch.setattr(loader, "MUCH_LONGER", random.choice([1, 50]))
         monkeypatch.setattr(loader, "ALWAYS_REWRITTEN", random.choice([10, 10_000]))
-        slow, quick = both(new_backend, monkeypatch)
-        records = [AccountRecord(f"u{number}", f"k{number}") for number in range(accounts)]
-        assert slow.do("add_accounts", records, 1) == quick.do("add_accounts", records, 1)
-        for _ in range(3):
-            make: Any = event_of if kind == "events" else row_of
-            batch = [make(random, accounts, seconds) for _ in range(random.choice([10, 300, 900]))]
-            method, more = ("apply", (NOW,)) if kind == "events" else ("add_follows", ())
-            assert slow.do(method, batch, *more) == quick.do(method, batch, *more)
-            while random.random() < 0.5:
-                slow.do("run_maintenance"), quick.do("run_maintenance")
-        names = folded_names(accounts)
-        found, problems = slow.close(names)
-        assert quick.close(names) == (found, problems)
-        assert problems == []
+        with both(monkeypatch) as (slow, quick):
+            records = [AccountRecord(f"u{number}", f"k{number}") for number in range(accounts)]
+            assert slow.do("add_accounts", records, 1) == quick.do("add_accounts", records, 1)
+            for _ in range(3):
+                make: Any = event_of if kind == "events" else row_of
+                batch = [make(random, accounts, seconds) for _ in range(random.choice([10, 300, 900]))]
+                method, more = ("apply", (NOW,)) if kind == "events" else ("add_follows", ())
+                assert slow.do(method, batch, *more) == quick.do(method, batch, *more)
+                while random.random() < 0.5:
+                    slow.do("run_maintenance"), quick.do("run_maintenance")
+            names = folded_names(accounts)
+            found, problems = slow.content(names)
+            assert quick.content(names) == (found, problems)
+            assert problems == []
 
     holds()
 
 
-def test_groups_of_accounts_equal_single_ones(new_backend: BackendFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_groups_of_accounts_equal_single_ones(monkeypatch: pytest.MonkeyPatch) -> None:
     """Verdicts, names and profiles, with keys that are others' names and erased accounts between."""
 
-    @settings(max_examples=new_backend.times(examples(40)), deadline=None, suppress_health_check=list(HealthCheck))
+    @settings(max_examples=examples(40), deadline=None, suppress_health_check=list(HealthCheck))
     @given(random=RANDOM)
     def holds(random: Random) -> None:
-        slow, quick = both(new_backend, monkeypatch)
-        for second in range(4):
-            records = [account_of(random) for _ in range(random.choice([3, 40, 100]))]
-            assert slow.do("add_accounts", records, second + 1) == quick.do("add_accounts", records, second + 1)
-            if random.random() < 0.1:
-                erasure = [ErasureEvent("k3", NOW)]
-                assert slow.do("apply", erasure, NOW) == quick.do("apply", erasure, NOW)
-        names = [f"{letter}{number}" for letter in "ukñ" for number in range(60)]
-        found, problems = slow.close(names)
-        assert quick.close(names) == (found, problems)
-        assert problems == []
+        with both(monkeypatch) as (slow, quick):
+            for second in range(4):
+                records = [account_of(random) for _ in range(random.choice([3, 40, 100]))]
+                assert slow.do("add_accounts", records, second + 1) == quick.do("add_accounts", records, second + 1)
+                if random.random() < 0.1:
+                    erasure = [ErasureEvent("k3", NOW)]
+                    assert slow.do("apply", erasure, NOW) == quick.do("apply", erasure, NOW)
+            names = [f"{letter}{number}" for letter in "ukñ" for number in range(60)]
+            found, problems = slow.content(names)
+            assert quick.content(names) == (found, problems)
+            assert problems == []
 
     holds()

@@ -29,6 +29,7 @@ class BulkResult(Struct, frozen=True):
     """Counts of loaded rows, and the rows that remain."""
 
     accepted: int
+    updated: int
     duplicate: int
     remaining: Iterator[RawRow]
 
@@ -69,4 +70,6 @@ async def _load(table: CsvTable | ParquetTable, writer: BulkWriter, staging: Sta
     report(_SORTED)
     loaded = await writer.load(staging, lambda share: report(_SORTED + (1 - _SORTED) * share))
     remaining = sorted([*staging.other_rows().tolist(), *loaded.remaining.tolist()])
-    return BulkResult(loaded.accepted, loaded.duplicate, table.rows_at(remaining) if remaining else iter(()))
+    return BulkResult(
+        loaded.accepted, loaded.updated, loaded.duplicate, table.rows_at(remaining) if remaining else iter(())
+    )

@@ -11,7 +11,7 @@ from msgspec import Struct
 
 from retinue.errors import InputError
 from retinue.ingest import records
-from retinue.ingest.bulk import as_large, load_in_bulk
+from retinue.ingest.bulk import BulkResult, as_large, load_in_bulk
 from retinue.ingest.records import RawRow, Table
 from retinue.ingest.rejects import FirstRejects, Reject, RejectsFile, not_stored
 from retinue.ingest.snapshot import Snapshot
@@ -102,7 +102,7 @@ async def import_follows(run: Import, name: str, table: Table, on_progress: OnPr
         except CannotLoadInBulk as reason:
             run.on_notice(f"{name}: is loaded row by row, which takes much longer: {reason}")
         else:
-            importing.add_loaded(result.accepted, result.duplicate)
+            importing.add_loaded(result)
             await importing.load(result.remaining, lambda: on_progress(table.size))
             return
     await importing.load(table, lambda: on_progress(table.position))
@@ -159,8 +159,9 @@ class _TableImport(Generic[_Record]):
         self._store: Callable[[Sequence[_Record]], Awaitable[list[Verdict]]] = store
         self._on_unreadable = on_unreadable
 
-    def add_loaded(self, accepted: int, duplicate: int) -> None:
-        self._counts.accepted, self._counts.duplicate = accepted, duplicate
+    def add_loaded(self, loaded: BulkResult) -> None:
+        self._counts.accepted, self._counts.updated = loaded.accepted, loaded.updated
+        self._counts.duplicate = loaded.duplicate
         if self._counts.rows:
             self._first_rejects.stop()
 

@@ -245,8 +245,10 @@ class Staging:
             (first, last),
         ).fetchnumpy()
         duck.close()
-        numbers = (columns[name].astype(np.int64) for name in ("owner", "second", "account", "row"))
-        return Follows(*numbers, columns["has_time"])
+        owners, seconds, accounts, rows = (
+            columns[name].astype(np.int64) for name in ("owner", "second", "account", "row")
+        )
+        return Follows(owners, seconds, accounts, rows, columns["has_time"])
 
     @staticmethod
     def _sort(direction: Direction, duck: duckdb.DuckDBPyConnection) -> None:

@@ -31,7 +31,7 @@ class Follows(NamedTuple):
 
     def where(self, chosen: Chosen) -> "Follows":
         """Return some of them."""
-        return self if chosen.all() else Follows(*(column[chosen] for column in self))
+        return self if chosen.all() else Follows(*(column[chosen] for column in self))  # type: ignore[arg-type]  # each column stays of its kind
 
 
 class SortedFollows(Protocol):
@@ -55,6 +55,7 @@ class LoadedFollows(Struct, frozen=True):
     """Counts of loaded rows. The `remaining` are to be stored one by one."""
 
     accepted: int
+    updated: int
     duplicate: int
     remaining: Numbers
 

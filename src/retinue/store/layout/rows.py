@@ -57,10 +57,12 @@ class Rows:
         """Return False only if a table is empty."""
         return bool(self._changed[table]) or self._source.has_rows(table)
 
-    def scan(self, table: Table, low: Key, high: Key, *, reverse: bool = False) -> Iterator[tuple[Key, bytes]]:
+    def scan(
+        self, table: Table, low: Key, high: Key, *, reverse: bool = False, expected: int = _SCANNED_AT_ONCE
+    ) -> Iterator[tuple[Key, bytes]]:
         """Yield the rows between two keys, both included. Rows may change meanwhile."""
         changed = self._changed[table]
-        stored = self._stored(table, low, high, reverse)
+        stored = self._stored(table, low, high, reverse, expected)
         touched = self._touched(table, low, high)
         if not touched:
             yield from stored
@@ -88,7 +90,7 @@ class Rows:
         if not self._changed[table]:
             found = self._source.scan(table, low, high, reverse=reverse, limit=1)
             return (found[0][0], unseal(table, *found[0])) if found else None
-        return next(self.scan(table, low, high, reverse=reverse), None)
+        return next(self.scan(table, low, high, reverse=reverse, expected=1), None)
 
     def take_changes(self) -> list[Changes]:
         """Return all changes, ordered by key, and forget them."""
@@ -120,8 +122,7 @@ class Rows:
             order = self._order[table] = sorted(self._changed[table])
         return order[bisect_left(order, low) : bisect_right(order, high)]
 
-    def _stored(self, table: Table, low: Key, high: Key, reverse: bool) -> Iterator[tuple[Key, bytes]]:
-        size = _SCANNED_AT_ONCE
+    def _stored(self, table: Table, low: Key, high: Key, reverse: bool, size: int) -> Iterator[tuple[Key, bytes]]:
         while True:
             found = self._source.scan(table, low, high, reverse=reverse, limit=size)
             for key, value in found:

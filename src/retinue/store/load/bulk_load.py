@@ -9,7 +9,7 @@ from retinue.store.bulk import Follows, LoadedFollows, OnShare, SortedFollows
 from retinue.store.layout.accounts import kind_of
 from retinue.store.layout.sealing import seal, unseal
 from retinue.store.layout.tables import ACCOUNT, LARGEST_KEY, Changes, Engine, Key, Table
-from retinue.store.load.loader import Loader
+from retinue.store.load.loader import LEFT, SAYINGS, Loader
 from retinue.store.load.row_set import RowSet
 
 
@@ -56,19 +56,18 @@ class BulkLoad:
 
     def run(self) -> LoadedFollows:
         """Place everything that is ordinary."""
-        accepted, repeated, remaining = 0, 0, [np.empty(0, np.int64)]
+        counts, remaining = np.zeros(len(SAYINGS), np.int64), [np.empty(0, np.int64)]
         passed_over = RowSet()
         for follows in self._parts(Direction.FOLLOWING):
-            is_repeated, is_left = self._loader.sift(follows, self._hubs)
-            placed = follows.where(~(is_repeated | is_left))
-            accepted += len(placed.rows)
-            repeated += int(is_repeated.sum())
-            remaining.append(follows.rows[is_left])
-            passed_over.add(follows.rows[is_repeated | is_left])
-            self._loader.place(Direction.FOLLOWING, placed)
+            sifted = self._loader.sift(follows, self._hubs)
+            counts += np.bincount(sifted.sayings, minlength=len(SAYINGS))
+            remaining.append(sifted.rows(LEFT, follows))
+            passed_over.add(follows.rows[~sifted.is_placed])
+            self._loader.place(Direction.FOLLOWING, follows.where(sifted.is_placed))
         for follows in self._parts(Direction.FOLLOWERS):
             self._loader.place(Direction.FOLLOWERS, follows.where(~passed_over.has(follows.rows)))
-        return LoadedFollows(accepted, repeated, np.sort(np.concatenate(remaining)))
+        _, accepted, updated, duplicate = counts.tolist()
+        return LoadedFollows(accepted, updated, duplicate, np.sort(np.concatenate(remaining)))
 
     def _parts(self, direction: Direction) -> Iterator[Follows]:
         for follows in self._follows.follows(direction):

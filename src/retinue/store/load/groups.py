@@ -17,11 +17,24 @@ from retinue.store.contract import Decision, Verdict
 from retinue.store.layout.rows import Rows
 from retinue.store.layout.tables import LAST_SECOND
 from retinue.store.load.columns import Numbers, is_among, owners_of
-from retinue.store.load.loader import ERASED, HIDDEN, VISIBLE, Loader, sorted_follows
+from retinue.store.load.loader import (
+    ANOTHER_SECOND,
+    ERASED,
+    HIDDEN,
+    LEFT,
+    NEW,
+    NOTHING_NEW,
+    VISIBLE,
+    Loader,
+    sorted_follows,
+)
 from retinue.store.rules.changes import GraphChanges
 from retinue.store.rules.pairs import Pair
 
 MIN_GROUP = 32  # fewer are stored one by one in less time
+
+
+_VERDICTS = {NEW: Verdict.ACCEPTED, ANOTHER_SECOND: Verdict.UPDATED, NOTHING_NEW: Verdict.DUPLICATE}
 
 
 class _Candidate(NamedTuple):
@@ -98,7 +111,9 @@ class GroupChanges:
                 continue
             at = min(event.at, received_at, LAST_SECOND)
             (candidates if event.is_follow else others).append(_Candidate(index, *found, at, has_time=True))
-        decisions.update(self._place(candidates, others))
+        for index, verdict in self._place(candidates, others).items():
+            # Events tell of moments: another one is new, whatever it does to the list.
+            decisions[index] = Verdict.ACCEPTED if verdict is Verdict.UPDATED else verdict
         for each in sorted((*candidates, *others)):
             if each.row not in decisions:
                 moment = Moment(each.second, not events[each.row].is_follow)
@@ -118,19 +133,20 @@ class GroupChanges:
             direction: self._hubs(loader, direction, ids)
             for direction, ids in zip(Direction, (followers, followees), strict=True)
         }
-        is_repeated, is_left = loader.sift(forth, hubs)
-        is_left |= is_among((forth.owners << 32) + forth.accounts, odd_pairs)
-        is_repeated &= ~is_left
-        placed = forth.where(~(is_repeated | is_left))
+        forth = forth.where(~is_among((forth.owners << 32) + forth.accounts, odd_pairs))
+        sifted = loader.sift(forth, hubs)
+        placed = forth.where(sifted.is_placed)
         loader.place(Direction.FOLLOWING, placed)
         chosen = np.sort(placed.rows)
         back = sorted_follows(followees[chosen], followers[chosen], seconds[chosen], has_time[chosen].astype(np.bool_))
         loader.place(Direction.FOLLOWERS, back)
         self._changes.pairs.following.lists.drop(set(placed.owners.tolist()))
         self._changes.pairs.followers.lists.drop(set(back.owners.tolist()))
-        self._prefetch(forth.where(is_left))
-        verdicts = dict.fromkeys(indexes[placed.rows].tolist(), Verdict.ACCEPTED)
-        return verdicts | dict.fromkeys(indexes[forth.rows[is_repeated]].tolist(), Verdict.DUPLICATE)
+        self._prefetch(forth.where(sifted.sayings == LEFT))
+        verdicts: dict[int, Verdict] = {}
+        for saying, verdict in _VERDICTS.items():
+            verdicts |= dict.fromkeys(indexes[sifted.rows(saying, forth)].tolist(), verdict)
+        return verdicts
 
     def _prefetch(self, left: Follows) -> None:
         self._changes.pairs.following.lists.prefetch(owners_of(left.owners)[0].tolist())

@@ -14,12 +14,13 @@ from retinue.model import Direction
 from retinue.store.bulk import Follows
 from retinue.store.layout.lists import ListFacts
 from retinue.store.layout.slots import MIN_RUN
-from retinue.store.layout.tables import LAST_SECOND, LISTS, Key, ListTables, Table
+from retinue.store.layout.tables import LAST_SECOND, LISTS, Key, ListTables, Table, first_of, pair_key, second_of
 from retinue.store.load.columns import (
     NO_ENTRIES,
     Chosen,
     Entries,
     Numbers,
+    begins_of,
     decode_blocks,
     encode_blocks,
     is_among,
@@ -34,8 +35,24 @@ MUCH_LONGER = 50
 ALWAYS_REWRITTEN = 10_000  # entries
 
 ERASED, HIDDEN, VISIBLE = 0, 1, 2
+LEFT, NEW, ANOTHER_SECOND, NOTHING_NEW = SAYINGS = range(4)
 
 Kinds = Callable[[Numbers], NDArray[np.int8]]
+
+
+class Sifted(NamedTuple):
+    """What each of some rows says, and which are placed: the earliest of each new pair.
+
+    `LEFT` rows are for the rules. The first row of a pair is `NEW`, the others tell `ANOTHER_SECOND` or `NOTHING_NEW`.
+    """
+
+    sayings: NDArray[np.int8]
+    is_placed: Chosen
+
+    def rows(self, saying: int, follows: Follows) -> Numbers:
+        """Return the rows that say this."""
+        chosen: Numbers = follows.rows[self.sayings == saying]
+        return chosen
 
 
 class Target(Protocol):
@@ -71,20 +88,60 @@ class Loader:
         tables = [table for direction in Direction for table in LISTS[direction]]
         self._is_empty = {table: not target.has_rows(table) for table in tables}
 
-    def sift(self, follows: Follows, hubs: dict[Direction, Numbers]) -> tuple[Chosen, Chosen]:
-        """Return which follows, sorted by follower, say nothing new, and which are left to the rules."""
-        is_left = (self._kinds_of(follows.owners) == ERASED) | (self._kinds_of(follows.accounts) == ERASED)
-        is_left |= (follows.seconds < EARLIEST) | (follows.owners == follows.accounts)
-        is_left |= is_among(follows.owners, hubs[Direction.FOLLOWING])
-        is_left |= is_among(follows.accounts, hubs[Direction.FOLLOWERS])
+    def sift(self, follows: Follows, hubs: dict[Direction, Numbers]) -> "Sifted":
+        """Tell what follows say, which are sorted by follower; place those of new pairs with several seconds."""
         pairs = (follows.owners << 32) + follows.accounts
-        is_repeated, is_unlike = _repeated(pairs, follows)
-        is_left |= is_unlike
-        owners, _ = owners_of(follows.owners)
-        is_known, is_same = self._known(owners, pairs, follows)
-        is_repeated |= is_same
-        is_left |= is_known & ~is_same
-        return is_repeated & ~is_left, is_left
+        is_left = self._is_odd(follows, hubs)
+        if is_left.any():
+            is_left = is_among(pairs, np.sort(pairs[is_left]))
+        is_known, is_same = self._known(owners_of(follows.owners)[0], pairs, follows)
+        sayings = np.where(is_known, np.where(is_same, NOTHING_NEW, LEFT), NEW).astype(np.int8)
+        sayings[is_left] = LEFT
+        is_placed = sayings == NEW
+        self._sift_repeated(pairs, follows, sayings, is_placed)
+        return Sifted(sayings, is_placed)
+
+    def _is_odd(self, follows: Follows, hubs: dict[Direction, Numbers]) -> Chosen:
+        is_odd: Chosen = (self._kinds_of(follows.owners) == ERASED) | (self._kinds_of(follows.accounts) == ERASED)
+        is_odd |= (follows.seconds < EARLIEST) | (follows.owners == follows.accounts)
+        is_odd |= is_among(follows.owners, hubs[Direction.FOLLOWING])
+        is_odd |= is_among(follows.accounts, hubs[Direction.FOLLOWERS])
+        return is_odd
+
+    def _sift_repeated(self, pairs: Numbers, follows: Follows, sayings: NDArray[np.int8], is_placed: Chosen) -> None:
+        """Tell new pairs' first rows from their others, and write the histories of those with several seconds."""
+        ordered = np.sort(pairs)
+        several = ordered[1:][ordered[1:] == ordered[:-1]]
+        chosen = np.flatnonzero(is_placed & is_among(pairs, several)) if len(several) else several
+        if not len(chosen):
+            return
+        chosen = chosen[np.lexsort((follows.rows[chosen], pairs[chosen]))]
+        is_first = np.append(True, np.diff(pairs[chosen]) != 0)
+        # Without a time, a row says nothing new of a follow that exists.
+        is_told = is_first | follows.has_time[chosen]
+        sayings[chosen] = np.where(is_first, NEW, NOTHING_NEW)
+        is_placed[chosen] = False
+        told = chosen[is_told]
+        told = told[np.lexsort((follows.rows[told], follows.seconds[told], pairs[told]))]
+        is_new_pair = np.append(True, np.diff(pairs[told]) != 0)
+        is_new_second = is_new_pair | np.append(True, np.diff(follows.seconds[told]) != 0)
+        is_placed[told[is_new_pair]] = True
+        later = told[is_new_second]
+        sayings[later[sayings[later] != NEW]] = ANOTHER_SECOND
+        self._write_histories(pairs[later], follows.seconds[later])
+
+    def _write_histories(self, pairs: Numbers, seconds: Numbers) -> None:
+        """Write the events of pairs, both ascending, in either direction. A single follow is no history."""
+        begins, sizes = begins_of(pairs)
+        begins, sizes = begins[sizes > 1], sizes[sizes > 1]
+        content = (seconds << 1).astype("<u8").tobytes()
+        rows = [
+            (pair, content[8 * begin : 8 * (begin + size)])
+            for pair, begin, size in zip(pairs[begins].tolist(), begins.tolist(), sizes.tolist(), strict=True)
+        ]
+        self._target.put_many(LISTS[Direction.FOLLOWING].histories, rows)
+        back = sorted((pair_key(second_of(pair), first_of(pair)), events) for pair, events in rows)
+        self._target.put_many(LISTS[Direction.FOLLOWERS].histories, back)
 
     def hubs(self, direction: Direction, owners: Numbers, new: Numbers) -> Numbers:
         """Return the owners of long lists in which little is new, given how much is new in each list."""
@@ -130,7 +187,7 @@ class Loader:
             is_listed = ids[place_of] == pairs
             is_same = is_listed & ~is_known & (starts[place_of] == follows.seconds)
             # Without a time, a row says nothing new of a follow that exists.
-            is_same |= ~follows.has_time & is_among(pairs, np.unique(ids[is_open]))
+            is_same |= ~follows.has_time & is_among(pairs, ids[is_open])
             is_known |= is_listed
         return is_known, is_same
 
@@ -217,25 +274,7 @@ class _Kept(NamedTuple):
 
     def is_long(self, owners: Numbers) -> Chosen:
         """Return which owners have several blocks, or blocks that are named as several are."""
-        return is_among(owners, np.unique(self.keys[(self.keys & LAST_SECOND) > 0] >> 32))
-
-
-def _repeated(pairs: Numbers, follows: Follows) -> tuple[Chosen, Chosen]:
-    """Return the follows that an earlier row has at the same second; and those of pairs with several seconds."""
-    is_repeated, is_unlike = np.zeros(len(pairs), np.bool_), np.zeros(len(pairs), np.bool_)
-    ordered = np.sort(pairs)
-    several = np.flatnonzero(is_among(pairs, ordered[1:][ordered[1:] == ordered[:-1]]))
-    if not len(several):
-        return is_repeated, is_unlike
-    order = several[np.lexsort((follows.rows[several], pairs[several]))]
-    is_first = np.append(True, np.diff(pairs[order]) != 0)
-    begins = np.flatnonzero(is_first)
-    sizes = np.diff(np.append(begins, len(order)))
-    seconds = follows.seconds[order]
-    differs = seconds != np.repeat(seconds[begins], sizes)
-    is_repeated[order] = ~is_first
-    is_unlike[order] = np.repeat(np.logical_or.reduceat(differs, begins), sizes)
-    return is_repeated, is_unlike
+        return is_among(owners, self.keys[(self.keys & LAST_SECOND) > 0] >> 32)
 
 
 def sorted_follows(owners: Numbers, accounts: Numbers, seconds: Numbers, has_time: Chosen) -> Follows:
