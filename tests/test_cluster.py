@@ -88,7 +88,7 @@ def test_a_page_of_a_divided_list_takes_at_most_three_statements(
 def test_no_part_of_a_list_grows_without_bounds(
     cluster_store: ClusterStore, small_blocks: None, small_parts: None
 ) -> None:
-    """Wherever a list grows: at its end, at its beginning, and in between."""
+    """A list may grow at its end, at its beginning, and in between."""
     whole = []
     for step in (4, 1):
         for begin in (2000, 1000, 1500):
@@ -185,7 +185,7 @@ def test_a_writer_that_lost_the_lease_writes_nothing(cluster_store: ClusterStore
     cluster_store.expire_lease()
     assert [Verdict.ACCEPTED] == cluster_store.follow(("a", "b", 100))
     late.seconds = 0
-    stopped.keep()  # nobody has it
+    stopped.keep()  # the lease is free
     with pytest.raises(errors.StoreUnavailable, match="taken over"):
         stopped.commit(1, 1, 1)
 
@@ -225,7 +225,7 @@ def test_a_long_group_keeps_the_lease(cluster_store: ClusterStore, monkeypatch: 
 
 
 def test_a_group_may_take_longer_than_the_lease(cluster_store: ClusterStore) -> None:
-    """If nobody else has written meanwhile, the lease is taken again."""
+    """If no other writer has written meanwhile, the lease is taken again."""
     for number in range(1, 6):
         cluster_store.writer = cluster_store.writer_with(Stop(number, cluster_store.expire_lease))
         assert [Verdict.ACCEPTED] == cluster_store.follow(("a", f"f{number}", 100))

@@ -130,7 +130,7 @@ def test_a_stopped_writer_changes_nothing_when_it_wakes(cluster_store: ClusterSt
 
 
 class Seen:
-    """What readers see before each write of a group: a new one, and one with a cache."""
+    """The lists that a new reader, and one with a cache, see before each write of a group."""
 
     def __init__(self, store: ClusterStore) -> None:
         self._session = store.session

@@ -74,7 +74,7 @@ def test_columns_are_cut_into_blocks_that_hold_the_same(lists: list[tuple[set[in
 
 @settings(max_examples=60)
 @given(st.lists(st.tuples(SLOTS, st.booleans()), max_size=300), st.booleans())
-def test_entries_stay_what_they_are_whatever_happens_around_them(steps: list[tuple[int, bool]], commits: bool) -> None:
+def test_entries_never_change_while_others_are_added_and_removed(steps: list[tuple[int, bool]], commits: bool) -> None:
     """For every sequence of insertions and removals, with commits between them or without."""
     engine = DictEngine()
     rows = Rows(engine)

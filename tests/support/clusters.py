@@ -64,7 +64,7 @@ class Stop:
         """Count a write."""
         self.count += 1
         if self.count == self._number + 1:
-            with ThreadPoolExecutor(1) as pool:  # where it may have an event loop of its own
+            with ThreadPoolExecutor(1) as pool:  # a thread may have its own event loop
                 pool.submit(self._action).result()
 
 

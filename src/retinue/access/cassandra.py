@@ -1,7 +1,7 @@
-"""Clients, tokens, and the checkpoint of this machine's audit log, in the keyspace.
+"""Clients, tokens and audit checkpoints in a keyspace.
 
 Clients and checkpoints are written by lightweight transactions only, so concurrent writes lose nothing. Tokens use
-fixed timestamps (insert 1, delete 2), so that a delete always wins regardless of clock skew.
+fixed timestamps (insert 1, delete 2), so a delete always wins regardless of clock skew.
 """
 
 import asyncio
@@ -64,7 +64,7 @@ _SAVE_CHECKPOINT = """
 
 
 class CassandraAccess:
-    """An `AccessStore`, and the `AuditStore` of one machine, the `node`. Writes run in threads."""
+    """An `AccessStore`, and the `AuditStore` of one machine. Writes run in threads."""
 
     def __init__(self, session: Session, node: str) -> None:
         self._session = session
@@ -72,11 +72,9 @@ class CassandraAccess:
         self._forgotten = 0  # up to this second, by this process
 
     async def add_client(self, client: RegisteredClient, secret: bytes) -> RegisteredClient:
-        """Store a new client; return it with its number. Raises `StoreError`."""
         return await asyncio.to_thread(self._add, client, secret)
 
     async def find_client(self, key: str) -> tuple[RegisteredClient, Secrets] | None:
-        """Return a client and the digests of its secrets."""
         for (number,) in await self._session.fetch(_NUMBER, (key,)):
             for row in await self._session.fetch(f"{_CLIENT} WHERE id = ?", (number,)):
                 client = client_of(row)
@@ -84,12 +82,10 @@ class CassandraAccess:
         return None
 
     async def clients(self) -> list[RegisteredClient]:
-        """Return all clients, oldest first."""
         rows = await asyncio.to_thread(self._session.rows, _CLIENT)
         return [client_of(row) for row in sorted(rows)]
 
     async def change_client(self, key: str, change: ClientChange) -> bool:
-        """Change some fields of a client."""
         columns = columns_of(change)
         if not columns:
             return await self.find_client(key) is not None
@@ -99,7 +95,6 @@ class CassandraAccess:
         )
 
     async def rotate_secret(self, key: str, secret: bytes, former_until: int) -> bool:
-        """Replace a secret; the former one is valid up to a second."""
         while (found := await self.find_client(key)) is not None:
             number, former = found[0].id, found[1].current
             if former == secret:  # an earlier attempt was applied although it timed out
@@ -109,20 +104,16 @@ class CassandraAccess:
         return False
 
     async def suspend_client(self, key: str, at: int | None) -> bool:
-        """Suspend a client, or resume it (None)."""
         return await self._update("UPDATE client SET suspended_at = ? WHERE id = ? IF key = ?", at, key=key)
 
     async def revoke_client(self, key: str, at: int) -> bool:
-        """Revoke a client and its tokens. The first revocation counts."""
         return await self._update(_REVOKE, at, key=key) or await self.find_client(key) is not None
 
     async def add_token(self, digest: bytes, client_id: int, expires_at: int) -> None:
-        """Store a token."""
         end = Statement(_ADD_END, (expires_at // _HOUR_SECONDS, expires_at, digest))
         await self._write(Statement(_ADD_TOKEN, (digest, client_id, expires_at)), end)
 
     async def remove_token(self, digest: bytes, client_id: int) -> bool:
-        """Remove a token of a client."""
         for number, expires_at in await self._session.fetch(_TOKEN, (digest,)):
             if number == client_id:
                 end = Statement(_REMOVE_END, (expires_at // _HOUR_SECONDS, expires_at, digest))
@@ -131,18 +122,15 @@ class CassandraAccess:
         return False
 
     async def find_grant(self, digest: bytes) -> TokenGrant | None:
-        """Return what a stored token allows."""
         for number, expires_at in await self._session.fetch(_TOKEN, (digest,)):
             for suspended_at, revoked_at, *row in await self._session.fetch(_GRANT, (number,)):
                 return grant_of(expires_at, row) if suspended_at is None and revoked_at is None else None
         return None
 
     async def forget_tokens(self, expired_at: int) -> int:
-        """Remove tokens that expired by a second. After a day, nodes remove them by themselves."""
         return await asyncio.to_thread(self._forget, expired_at)
 
     async def audit_checkpoint(self) -> Checkpoint:
-        """Return the checkpoint of this machine's audit log."""
         rows = await self._session.fetch(_CHECKPOINT, (self._node,))
         if not rows:
             await self._set(_BEGIN, self._node, secrets.token_bytes(_AUDIT_SECRET_BYTES), _NO_HASH, _NO_HASH)
@@ -150,17 +138,14 @@ class CassandraAccess:
         return checkpoint_of(rows[0])
 
     async def save_audit_checkpoint(self, checkpoint: Checkpoint) -> None:
-        """Write the checkpoint again."""
         places = (checkpoint.count, checkpoint.hash, checkpoint.before_count, checkpoint.before_hash)
         if not await self._set(_SAVE_CHECKPOINT, *places, checkpoint.is_open, self._node, checkpoint.secret):
             raise StoreUnavailable(f"the audit log of {self._node} has another secret")
 
     def statements_sent(self) -> int:
-        """Return the number of statements sent to the cluster."""
         return self._session.statements_sent()
 
     def close(self) -> None:
-        """Close all connections."""
         self._session.close()
 
     # --- writing ----------------------------------------------------------------------------------------------------
@@ -174,13 +159,13 @@ class CassandraAccess:
         return applied
 
     async def _update(self, query: str, *values: Any, key: str) -> bool:
-        """Run an update that ends with number and key; return whether it was applied."""
+        """Run a statement that ends with id and key; return whether it was applied."""
         for (number,) in await self._session.fetch(_NUMBER, (key,)):
             return await self._set(query, *values, number, key)
         return False
 
     def _add(self, client: RegisteredClient, secret: bytes) -> RegisteredClient:
-        """Store a client under the first free number.
+        """Store a client under the first free id.
 
         The key is written first: a process that ends in between leaves nothing visible.
         """

@@ -1,10 +1,8 @@
 """Quota counters of one of several machines that serve a keyspace.
 
-The processes of a machine count in its file, and spend only what it was granted. Each client and day has one row with
-the grants of all machines, changed by lightweight transactions, so all grants together never exceed the quota. A lost
-machine takes at most its unused grant with it.
-
-Each machine counts rate limits by itself.
+A machine counts in its file and spends only what it was granted. One row for each client and day has the grants of all
+machines, which never exceed the quota. A lost machine takes at most its unused grant with it. Each machine counts rate
+limits by itself.
 """
 
 from retinue.model import Pool, Quota, QuotaKey, RateLimit, Usage
@@ -30,7 +28,7 @@ _GRANT = "UPDATE quota SET granted = ? WHERE client = ? AND since = ? AND day = 
 class CassandraQuotaCounters:
     """The `QuotaCounters` of one machine. `node` names the machine.
 
-    A day's first call, and one that needs a larger grant, wait for the keyspace and may raise `StoreUnavailable`.
+    A day's first call, and one that needs a larger grant, wait for the keyspace.
     """
 
     def __init__(self, file: FileQuotaCounters, session: Session, node: str) -> None:
@@ -40,7 +38,6 @@ class CassandraQuotaCounters:
         self._node_quotas: dict[int, NodeQuota] = {}  # by the client's number
 
     def usage(self, quota_key: QuotaKey, second: int) -> Usage:
-        """Return the usage here, with the grants of other machines."""
         granted = self._granted(quota_key, self._file.day(quota_key, second))
         granted[self._node] = amounts_of(self._file.usage(quota_key, second))
         return Usage(*total(granted.values()))

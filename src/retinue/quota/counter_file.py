@@ -1,4 +1,4 @@
-"""The file of quota counters: checked records that all processes map.
+"""The file of quota counters, mapped by all processes.
 
 A checksum includes its part's offset, so it shows zeros, changed bytes and swapped parts.
 """
@@ -119,7 +119,7 @@ class CounterFile:
         self.write(_CLOSED_AT, _CLOSED.pack(records))
 
     def lock(self) -> None:
-        """Wait for the lock. Raises `StoreUnavailable`."""
+        """Wait for the lock."""
         if self.alone:
             return
         try:
@@ -196,7 +196,7 @@ class CounterFile:
 
 
 def _make(path: Path, parts: tuple[tuple[int, int], ...]) -> None:
-    """Create a file, complete or not at all, unless it exists."""
+    """Create a file, complete or not at all."""
     with write_atomically(path, replaces=False) as unfinished, unfinished.open("r+b") as file:
         _grow(file.fileno(), parts, range(FIRST_RECORDS), is_recounted=0)
 

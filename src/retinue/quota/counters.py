@@ -35,8 +35,8 @@ class Counted(Struct, frozen=True):
 class QuotaCounters(Protocol):
     """The usage of each client, shared by all processes of a server.
 
-    Counts of a killed process stay. A UTC day starts at zero, and never twice: if the clock is set back, the newest day
-    goes on. Damaged counters raise `StoreUnavailable`.
+    Counts of a killed process stay. A UTC day never starts twice: if the clock is set back, the newest day goes on.
+    Damaged counters raise `StoreUnavailable`.
     """
 
     def usage(self, quota_key: QuotaKey, second: int) -> Usage:
@@ -97,7 +97,7 @@ class Restoring(Protocol):
         ...
 
     def newest_day(self) -> int:
-        """Return the newest day of any client, or 0."""
+        """Return the newest day, or 0."""
         ...
 
     def damaged(self) -> dict[int, bytes]:

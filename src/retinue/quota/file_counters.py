@@ -184,7 +184,7 @@ class FileQuotaCounters:
         self._file.close()
 
     def _at(self, quota_key: QuotaKey, second: int) -> _Head:
-        """Return a client's head, on a second's day."""
+        """Return a client's head on a day."""
         place = self._file.place(quota_key.id)
         part = self._file.read(place, _HEAD_BYTES)
         if part is None:
@@ -233,10 +233,7 @@ def _by_remainder(calls: Mapping[int, int], second: int) -> list[int]:
 
 
 def _moved(counts: list[int], newest: int, second: int) -> tuple[list[int], int]:
-    """Return a window moved to a later second.
-
-    It moves back only if the clock was set back by more than its length.
-    """
+    """Return a window moved to a later second, or back by more than its length."""
     if abs(newest - second) > _BUCKETS:
         return [0] * _BUCKETS, second
     for passed in range(newest + 1, second + 1):
@@ -249,7 +246,7 @@ def _in_window(counts: list[int], newest: int, seconds: int) -> list[int]:
 
 
 def _wait(counts: list[int], newest: int, rate: RateLimit) -> int:
-    """Return the seconds until the next call is admitted, or 0."""
+    """Return the seconds until the next call is admitted."""
     in_window = _in_window(counts, newest, rate.seconds)
     total = sum(in_window)
     if total < rate.calls:

@@ -1,4 +1,4 @@
-"""The node quota: the part of a daily quota that a machine may spend. Pure.
+"""The part of a daily quota that a machine may spend. Pure.
 
 Amounts are list calls, list rows and other calls. A grant is never taken back on its day.
 """
@@ -85,7 +85,7 @@ def is_limited(quota: Quota, pool: Pool) -> bool:
 
 
 def asked_of(pool: Pool, rows: int) -> Amounts:
-    """Return the amounts of one response."""
+    """Return the amounts of a response."""
     return (1, rows, 0) if pool is Pool.LISTS else (0, 0, 1)
 
 
@@ -95,7 +95,7 @@ def amounts_of(used: Usage) -> Amounts:
 
 
 def total(many: Iterable[Amounts]) -> Amounts:
-    """Return the sum of amounts."""
+    """Return a sum."""
     calls, rows, others = map(sum, zip(NOTHING, *many, strict=True))
     return calls, rows, others
 

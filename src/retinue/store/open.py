@@ -1,4 +1,4 @@
-"""Open a store by its URL, once, at the edge of the program.
+"""Open a store by its URL at the edge of the program.
 
 A backend's libraries are imported when a store of its kind is opened.
 """

@@ -30,11 +30,11 @@ class StorePaths(Struct, frozen=True):
         return self.base.with_suffix(".rejects.jsonl")
 
     def audit_folder(self, named: str = "") -> Path:
-        """Return the folder of the audit log, by setting or beside the store."""
+        """Return the folder of the audit log, maybe from a setting."""
         return Path(named) if named else self.beside("audit")
 
     def management_token(self, named: str = "") -> Path:
-        """Return the file of the management token, by setting or beside the store."""
+        """Return the file of the management token, maybe from a setting."""
         return Path(named) if named else self.beside("management-token")
 
     def beside(self, ending: str) -> Path:
