@@ -159,7 +159,7 @@ class CassandraAccess:
         return applied
 
     async def _update(self, query: str, *values: Any, key: str) -> bool:
-        """Run a statement that ends with id and key; return whether it was applied."""
+        """Run an update by id and key; return whether it was applied."""
         for (number,) in await self._session.fetch(_NUMBER, (key,)):
             return await self._set(query, *values, number, key)
         return False

@@ -35,8 +35,7 @@ _RESIDUE = 0x2144DF1C  # the checksum of any data that ends with its own checksu
 class CounterFile:
     """A mapped file of records. The header is in place of record 0.
 
-    `alone` locks the file until it is closed. `parts` are offset and size of a record's parts. Raises `StoreError` if
-    the file cannot be used.
+    `alone` locks the file until it is closed. `parts` are offset and size of a record's parts.
     """
 
     def __init__(self, path: Path, parts: tuple[tuple[int, int], ...], *, alone: bool, creates: bool) -> None:
@@ -142,7 +141,7 @@ class CounterFile:
             self.unlock()
 
     def settle(self) -> None:
-        """Make writes survive a power loss."""
+        """Make writes durable."""
         self._map.flush()
 
     def close(self) -> None:

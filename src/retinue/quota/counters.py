@@ -25,7 +25,7 @@ class QuotaStatus(Struct, frozen=True, gc=False):
 
 
 class Counted(Struct, frozen=True):
-    """A client's usage in the audit log: its day, and its last minute by second."""
+    """A client's usage in the audit log: a day, and the last minute by second."""
 
     used: Usage
     answers: Mapping[int, int]

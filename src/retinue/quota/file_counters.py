@@ -233,7 +233,10 @@ def _by_remainder(calls: Mapping[int, int], second: int) -> list[int]:
 
 
 def _moved(counts: list[int], newest: int, second: int) -> tuple[list[int], int]:
-    """Return a window moved to a later second, or back by more than its length."""
+    """Return a window moved to a second.
+
+    It moves back only by more than its length.
+    """
     if abs(newest - second) > _BUCKETS:
         return [0] * _BUCKETS, second
     for passed in range(newest + 1, second + 1):

@@ -1,7 +1,7 @@
 """The contract of every store: small Protocols, each method with its promise.
 
-The embedded store answers without suspending, unless a method says that it writes. Any method may raise
-`StoreUnavailable`. Stores know no HTTP and read no clock.
+The embedded store never suspends, unless a method writes. Any method may raise `StoreUnavailable`. Stores know no HTTP
+and read no clock.
 """
 
 from collections.abc import AsyncIterator, Collection, Sequence
@@ -38,7 +38,7 @@ class Verdict(Enum):
 
 
 class NotAKey(Struct, frozen=True):
-    """A rejection: an event names the account with `key` by a username. It may be a former one."""
+    """A rejection: an event names an account by a username, maybe a former one."""
 
     name: str
     key: str
@@ -57,7 +57,7 @@ Decision = Verdict | NotAKey  # the result of an event
 class GraphReader(Protocol[Shown_co]):
     """The read access of requests. Each call sees one consistent state.
 
-    Names and visibility are at most one second behind the store; positions are never behind.
+    Names and visibility are at most one second behind the store, positions never.
     """
 
     async def find_account(self, folded: str) -> Account | None:
@@ -65,16 +65,16 @@ class GraphReader(Protocol[Shown_co]):
         ...
 
     async def read(self, request: PageRequest) -> PageRows[Shown_co]:
-        """Return the rows of a page request. The result is short only at the list's end."""
+        """Return the rows of a page request, short only at the end."""
         ...
 
     async def profile(self, account_id: int) -> Profile | None:
-        """Return an account's profile with exact counts; None for an erased account."""
+        """Return an account's profile with exact counts, None if erased."""
         ...
 
 
 class EncodedRows(Struct, frozen=True, gc=False):
-    """The encoded rows of a page request: `count` rows, newest first, separated by commas."""
+    """Encoded rows of a page request: `count` rows, newest first, separated by commas."""
 
     text: bytes
     count: int
@@ -95,15 +95,16 @@ class FastGraph(Protocol):
 
 
 class GraphWriter(Protocol):
-    """The write access of imports and events. Each call is idempotent and, on return, survives `kill -9`.
+    """The write access of imports and events.
 
-    One writer works at a time. It holds the lock for at most 200 ms, except in a bulk load. A pair's intervals depend
-    only on the *set* of its events (`history.py`). Each keeps its position in both lists while its true start stays the
-    same. An event takes effect at its claimed time or its receipt, whichever is earlier.
+    Each call is idempotent and, on return, survives `kill -9`. One writer works at a time, for at most 200 ms except in
+    a bulk load. A pair's intervals depend only on the *set* of its events (`history.py`). Each keeps its position in
+    both lists while its true start stays the same. An event takes effect at its claimed time or its receipt, whichever
+    is earlier.
     """
 
     async def add_accounts(self, records: Sequence[AccountRecord], now: int) -> list[Verdict]:
-        """Create or change accounts, each an event at `now`.
+        """Create or change accounts, each by an event at `now`.
 
         The latest value of each field counts, at one second the larger. A username belongs to its latest claim, at one
         second to the smaller key. Its former owner is withheld until it claims another.
@@ -114,7 +115,7 @@ class GraphWriter(Protocol):
         """Store follows in the given order, and create unknown accounts.
 
         A record without a time counts at `received_at`, and is a duplicate if the follow exists. `seen_at` asserts that
-        the follow existed at that second: if its history says otherwise, a new interval starts there.
+        the follow existed then: if its history says otherwise, an interval starts there.
         """
         ...
 
@@ -123,27 +124,26 @@ class GraphWriter(Protocol):
         ...
 
     async def not_keys(self, keys: Sequence[str]) -> list[NotAKey | None]:
-        """Return for each key why `apply` would reject its erasure, or None."""
+        """Return why `apply` would reject the erasure of each key, or None."""
         ...
 
     async def end_missing(self, follower: str, followees: Collection[str], at: int) -> int:
-        """End the follows that an account had at a second, except these. Return their number."""
+        """End a follower's follows of a second, except these; return their number."""
         ...
 
     async def apply(self, events: Sequence[Event], received_at: int) -> list[Decision]:
         """Apply events in the given order. On return they survive a power loss.
 
         Accounts are named by key. Unknown ones are created, except under a name that another account has claimed
-        (`NotAKey`). Events for an erased account, by key or username, are ERASED; an erasure of an unknown key is
+        (`NotAKey`). Events for an erased account, by key or username, are ERASED. An erasure of an unknown key is
         remembered.
         """
         ...
 
     async def run_maintenance(self) -> bool:
-        """Do a short piece of background maintenance; return whether there is more.
+        """Do a short piece of maintenance; return whether more remains.
 
-        It relocates entries of accounts that were hidden or shown, and removes those of erased ones. Readers skip them
-        meanwhile.
+        It relocates entries of hidden or shown accounts, and removes those of erased ones. Readers skip them meanwhile.
         """
         ...
 
@@ -160,7 +160,7 @@ class AccessStore(Protocol):
     """Clients and tokens. Secrets and tokens are SHA-256 digests of 32 bytes."""
 
     async def add_client(self, client: RegisteredClient, secret: bytes) -> RegisteredClient:
-        """Store a client and its secret's digest; return it with its id. Writes."""
+        """Store a client and its secret's digest; return it with its id."""
         ...
 
     async def find_client(self, key: str) -> tuple[RegisteredClient, Secrets] | None:
@@ -207,7 +207,7 @@ class AccessStore(Protocol):
 class Checkpoint(Struct, frozen=True):
     """The store's record of the audit log's hash chain.
 
-    `count` and `hash` are those of the last record known to be in the log; `before_count` and `before_hash` those of
+    `count` and `hash` are those of the last record that is surely in the log, `before_count` and `before_hash` those of
     the record before the oldest retained file. While `is_open`, the log may have more records.
     """
 
