@@ -6,7 +6,7 @@ SEED ?= $(shell date +%s)
 INSTALLED := pyproject.toml requirements.lock scripts/install
 LOWEST := pyproject.toml constraints.txt scripts/install scripts/lowest.py
 
-.PHONY: help demo test check test-lowest fuzz lint format docs lock bench long clean
+.PHONY: help demo test check test-cluster test-lowest fuzz lint format docs lock bench long clean
 
 help:            ## List the targets
 	@sed -nE 's/^([a-z-]+):.*##(.*)/\1\t\2/p' $(MAKEFILE_LIST) | expand -t 12
@@ -19,6 +19,9 @@ test: .venv/.dev lint      ## Lint, type check and run every test (SEED=number r
 
 check: .venv/.dev lint     ## Lint, type check and run the tests that start no process
 	$(PY) -m pytest --quiet --numprocesses auto --dist worksteal -m "not process and not long"
+
+test-cluster: .venv/.dev   ## Run the tests that use a node of Cassandra
+	$(PY) -m pytest --quiet --numprocesses auto --dist worksteal --hypothesis-seed=$(SEED) -m cluster
 
 test-lowest: .venv-lowest/server/.server .venv-lowest/dev/.dev  ## Run tests with the lowest versions that pyproject.toml promises (TESTS="tests/test_x.py")
 	.venv-lowest/server/bin/python scripts/smoke.py

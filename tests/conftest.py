@@ -102,7 +102,8 @@ def service(store_path: Path, clock: FrozenClock) -> Iterator[Service]:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Give tests more time that use the node by name."""
+    """Mark tests that use the node by name, and give them more time."""
     for item in items:
         if "keyspace" in getattr(item, "fixturenames", ()):
             item.add_marker(pytest.mark.timeout(CLUSTER_SECONDS))
+            item.add_marker(pytest.mark.cluster)

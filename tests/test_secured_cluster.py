@@ -16,7 +16,7 @@ from support.cassandra_jars import missing
 from support.cassandra_node import Setting, free_port, running
 from support.requirements import require
 
-pytestmark = pytest.mark.timeout(CLUSTER_SECONDS)  # a node has to start
+pytestmark = [pytest.mark.cluster, pytest.mark.timeout(CLUSTER_SECONDS)]  # a node has to start
 
 CONFIGURATION = """
 authenticator: PasswordAuthenticator

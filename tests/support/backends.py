@@ -34,7 +34,7 @@ from support.thorough import examples
 CLUSTER_SECONDS = 900
 _MAX_TRIES = 100
 _PAUSE_SECONDS = 0.1
-CLUSTER = pytest.param("cluster", marks=pytest.mark.timeout(CLUSTER_SECONDS))
+CLUSTER = pytest.param("cluster", marks=(pytest.mark.timeout(CLUSTER_SECONDS), pytest.mark.cluster))
 
 
 class Backend(Protocol):
