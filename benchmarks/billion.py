@@ -19,6 +19,7 @@ import apsw
 
 from figures import spread
 from importing import StoreFolder, lines, measured_import
+from retinue.store.layout.tables import ACCOUNT, ACCOUNT_KEY, CHANGE, CLAIM, META, USERNAME
 from running import AMPLE_LIMITS, Failed, Server, command_of, fresh_token, running, running_server
 from scenario import CACHE, CLIENT_CORE, SERVER_CORE, Report, Scenario
 from senders import Plan, Sent
@@ -31,10 +32,7 @@ BYTES_AN_ACCOUNT = 1_000
 MAX_COUNTS = (20, 100)
 CONNECTIONS = 32
 
-_OF_ACCOUNTS = (
-    *("account", "sqlite_autoindex_account_1", "sqlite_autoindex_account_2", "account_changed"),
-    *("claim", "claim_account", "profile"),
-)
+_OF_ACCOUNTS = {table.name for table in (META, ACCOUNT, ACCOUNT_KEY, USERNAME, CLAIM, CHANGE)}
 
 
 @dataclass(frozen=True, slots=True)
