@@ -55,7 +55,7 @@ DIRECTIONS = st.sampled_from(Direction)
 
 
 # Without explaining what could vary in a failure, which takes minutes for stories.
-PHASES = (Phase.explicit, Phase.reuse, Phase.generate, Phase.shrink)
+PHASES = tuple(phase for phase in settings().phases if phase is not Phase.explain)
 
 
 def run(coroutine: Coroutine[Any, Any, T]) -> T:

@@ -103,7 +103,7 @@ class Lists:
         return entry
 
     def end(self, owner: int, position: int, end: int) -> None:
-        """End an open entry. Its slot stays occupied."""
+        """End an entry, or change its end. Its slot stays occupied."""
         self._insert(owner, self._take(owner, position)._replace(end=end), is_visible=False)
 
     def reopen(self, owner: int, position: int, *, is_visible: bool) -> None:

@@ -71,10 +71,7 @@ class OneSide:
     def _set_end(self, owner: int, entry: Entry, end: int | None) -> None:
         if end is None:
             self.lists.reopen(owner, entry.position, is_visible=self._accounts.is_visible(entry.account))
-        elif entry.end == 0:
-            self.lists.end(owner, entry.position, end)
         else:
-            self.lists.reopen(owner, entry.position, is_visible=False)
             self.lists.end(owner, entry.position, end)
 
 
