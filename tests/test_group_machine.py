@@ -283,5 +283,5 @@ def test_groups_agree_with_single_records_and_the_model(
     """Whatever the groups are, in whatever order."""
     run_state_machine_as_test(
         lambda: GroupStory(make, monkeypatch),  # type: ignore[arg-type]  # whatever makes a machine will do
-        settings=settings(max_examples=examples(20), stateful_step_count=12),
+        settings=settings(max_examples=examples(count), stateful_step_count=12),
     )

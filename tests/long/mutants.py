@@ -28,8 +28,8 @@ from mutations import Mutant, mutants_of
 ROOT = Path(__file__).parent.parent.parent
 STORE = ROOT / "src/retinue/store"
 FILES = (
-    *("rules/accounts", "rules/changes", "rules/pairs", "rules/relocation", "rules/remembered", "rules/resolver"),
-    *("rules/visibility", "load/placing", "load/columns", "load/loader", "load/groups"),
+    *("rules/accounts", "rules/changes", "rules/pairs", "rules/relocation", "rules/resolver", "rules/tombstones"),
+    *("load/placing", "load/columns", "load/loader", "load/groups"),
     *("layout/entries", "layout/slots", "layout/blocks", "layout/lists", "layout/histories", "layout/relocations"),
 )
 TESTS = ("tests/test_layout.py", "tests/test_group_machine.py", "tests/test_machine.py")
