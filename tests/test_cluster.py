@@ -11,8 +11,8 @@ import pytest
 
 from retinue import errors
 from retinue.model import AccountRecord, Direction, FollowRecord, PageRequest
+from retinue.store.cassandra import keyspace as cluster
 from retinue.store.cassandra import session
-from retinue.store.cassandra import store as cluster
 from retinue.store.cassandra.engine import CassandraEngine
 from retinue.store.cassandra.graph import CassandraRows
 from retinue.store.cassandra.lease import RENEW_AFTER_SECONDS, STOP_AFTER_SECONDS, Lease

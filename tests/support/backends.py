@@ -16,13 +16,12 @@ from retinue.access.cassandra import CassandraAccess
 from retinue.model import Row
 from retinue.quota.cassandra import CassandraQuotaCounters
 from retinue.quota.file_counters import FileQuotaCounters
-from retinue.store.cassandra import store as cluster
+from retinue.store.cassandra import keyspace as cluster
 from retinue.store.cassandra.check import CassandraChecker
 from retinue.store.cassandra.engine import CassandraEngine
-from retinue.store.cassandra.graph import CassandraGraph
+from retinue.store.cassandra.graph import CassandraGraph, CassandraScan
 from retinue.store.cassandra.location import parse
 from retinue.store.cassandra.retry import Backoff
-from retinue.store.cassandra.scan import CassandraScan
 from retinue.store.cassandra.session import Session, TransientFailure
 from retinue.store.open import OpenAccess, OpenGraph, OpenQuotas, OpenScan, OpenWriter, open_store
 from retinue.store.writer import EngineGraphWriter

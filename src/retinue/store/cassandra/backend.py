@@ -1,6 +1,6 @@
 """A store in a keyspace of a cluster.
 
-This machine has the counters of quotas, of which it leases parts, and a file of encoded rows that can be built again.
+This machine has its own quota counters and row file.
 """
 
 from collections.abc import Callable
@@ -17,13 +17,12 @@ from retinue.errors import InputError
 from retinue.model import Account, PageRequest, Row, RowEncoding
 from retinue.quota.cassandra import CassandraQuotaCounters
 from retinue.quota.file_counters import FileQuotaCounters
-from retinue.store.cassandra import store
+from retinue.store.cassandra import keyspace
 from retinue.store.cassandra.check import CassandraChecker
 from retinue.store.cassandra.engine import CassandraEngine
-from retinue.store.cassandra.graph import CassandraGraph, CassandraRowFile
+from retinue.store.cassandra.graph import CassandraGraph, CassandraRowFile, CassandraScan
 from retinue.store.cassandra.location import SCHEME, Location
 from retinue.store.cassandra.retry import Backoff
-from retinue.store.cassandra.scan import CassandraScan
 from retinue.store.cassandra.session import Session
 from retinue.store.contract import EncodedRows
 from retinue.store.paths import Reach, StorePaths
@@ -52,7 +51,7 @@ class CassandraStore:
         return False
 
     def create_in_cluster(self, replication: int) -> bool:
-        return store.create(self._location, replication)
+        return keyspace.create(self._location, replication)
 
     def graph(self, clock: Clock) -> CassandraGraph[Row]:
         return CassandraGraph(self._session(), clock, Row)
@@ -108,7 +107,7 @@ class CassandraStore:
         """Do nothing: the driver creates no files."""
 
     def _session(self) -> Session:
-        return store.open_session(self._location)
+        return keyspace.open_session(self._location)
 
     def _node(self) -> str:
         return _node_in(self.paths.lock)

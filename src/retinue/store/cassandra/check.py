@@ -1,6 +1,6 @@
-"""Every invariant of a keyspace. Changes nothing.
+"""Every invariant of a keyspace, verified without changes.
 
-Writers may work meanwhile: what looks like a fault counts only if it looks the same a moment later.
+Writers may work meanwhile, so a fault counts only if it is still there a moment later.
 """
 
 import asyncio
@@ -28,7 +28,6 @@ class CassandraChecker:
         self._backoff = backoff
 
     async def problems(self) -> AsyncIterator[str]:
-        """Yield a sentence for each broken invariant, and for each that could not be read."""
         first = [_first(problems) for problems in invariants(self._source())]
         if any(first):
             await asyncio.sleep(_AGAIN_AFTER_SECONDS)
@@ -40,7 +39,6 @@ class CassandraChecker:
                         yield f"{self._session.location}: {problem}"
 
     async def facts(self) -> dict[str, int]:
-        """Return counts worth knowing."""
         source = self._source()
         count = self._session.rows
         return {
@@ -51,7 +49,6 @@ class CassandraChecker:
         }
 
     def close(self) -> None:
-        """Close the connections."""
         self._session.close()
 
     def _source(self) -> CassandraSource:
@@ -61,7 +58,7 @@ class CassandraChecker:
 
 
 def _first(problems: Iterable[str]) -> list[str]:
-    """Return the first problems of an invariant, and the error that ended it."""
+    """Return the first problems of an invariant, and its error."""
     found: list[str] = []
     try:
         found.extend(islice(problems, _LISTED_PER_INVARIANT))

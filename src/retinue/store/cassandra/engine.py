@@ -1,9 +1,9 @@
-"""The engine of a store in a cluster: rows in a keyspace, one writer at a time. Knows nothing of follows.
+"""The engine of a cluster: rows in a keyspace, one writer at a time.
 
-A commit writes the group whole into the redo log; one lightweight transaction on the row of the lease commits it; then
-its rows are written, with the group's number as timestamp. The next holder of the lease finishes what was committed and
-not written. Readers may meet a group half written, in this order: accounts, names and relocations, lists, what is
-removed elsewhere, and at last the change log.
+A commit writes the whole group into the redo log. A lightweight transaction on the row of the lease commits it. Then
+its rows are written, with the group's number as timestamp. The next holder of the lease finishes an interrupted group.
+Readers may see a half-written group. Its order: accounts, names and relocations, lists, removals elsewhere, the change
+log.
 """
 
 from bisect import bisect_left
@@ -52,7 +52,10 @@ _SIBLINGS = {table: tables for tables in LISTS.values() for table in tables}
 
 
 class CassandraEngine:
-    """The `WritableEngine` of one keyspace. `name` is this writer's alone; `chance` returns a number from 0 to 1."""
+    """The `WritableEngine` of one keyspace.
+
+    `name` is unique to this writer. `chance` returns a random number from 0 to 1.
+    """
 
     has_bulk = False
     group_size = 50_000  # the larger, the fewer writes of each list
@@ -73,7 +76,6 @@ class CassandraEngine:
     # --- reading ----------------------------------------------------------------------------------------------------
 
     def get(self, table: Table, keys: Sequence[Key]) -> list[bytes | None]:
-        """Return the values of keys."""
         if len(keys) == 1 and keys[0] in (cached := self._cache.rows[table]):
             return [cached[keys[0]]]
         missing = self._cache.missing(table, keys)
@@ -84,7 +86,6 @@ class CassandraEngine:
     def scan(
         self, table: Table, low: Key, high: Key, *, reverse: bool = False, limit: int = -1
     ) -> list[tuple[Key, bytes]]:
-        """Return the rows from one key to another."""
         owner = slot_of(table, low)[0]  # type: ignore[arg-type]
         if not PLACES[table].is_divisible or self._parts.is_divided(table, owner):
             return self._source.scan(table, low, high, reverse=reverse, limit=limit)
@@ -92,23 +93,24 @@ class CassandraEngine:
         return self._cache.scan(table, low, high, reverse=reverse, limit=limit)
 
     def rows_of(self, table: Table, owners: Sequence[int]) -> list[tuple[int, bytes]]:
-        """Return the rows of ascending first numbers."""
         self._load_lists(table, owners)
         return self._cache.rows_of(table, owners)
 
     def has_rows(self, table: Table) -> bool:
-        """Return whether a table may have rows. Outside of `exclusive`, an unfinished group counts as some."""
+        """Return False only if a table is empty.
+
+        Outside of `exclusive`, an unfinished group counts as rows.
+        """
         if not self._is_held:
             committed, *_, applied = self._free.rows(STATE)[0]
             return committed != applied or CassandraSource(self._free, self._parts).has_rows(table)
         return self._cache.has_rows(table, self._source.has_rows)
 
     def all_rows(self, table: Table) -> Iterator[tuple[Key, bytes]]:
-        """Yield every row of a table."""
         return self._source.all_rows(table)
 
     def _load_lists(self, table: Table, owners: Sequence[int]) -> None:
-        """Have all rows of owners in memory. Those of one owner's list are read at once, of whatever kind they are."""
+        """Cache all rows of owners. Rows of all kinds of a list are read at once."""
         missing = self._cache.missing_lists(table, owners)
         if missing:
             self._cache.learn_lists(self._source.lists_of(_SIBLINGS[table], missing))
@@ -117,7 +119,7 @@ class CassandraEngine:
 
     @contextmanager
     def exclusive(self, *, is_durable: bool = False) -> Iterator[bool]:  # noqa: ARG002 - nodes decide on that
-        """Hold the lease; tell whether another writer was here. Finish its last group if needed."""
+        """Hold the lease. Finish an interrupted group first."""
         commits = self._lease.take()
         applied = before = commits.applied
         try:
@@ -145,7 +147,6 @@ class CassandraEngine:
                 RedoLog(self._free, self._redo.writer).remove(applied, attempt=self._redo.attempt)
 
     def commit(self, changes: Iterable[Changes]) -> None:
-        """Write a group of rows. Call inside `exclusive`."""
         taken = [each._replace(deletes=self._existing(each)) for each in changes]
         self._commit([write for each in taken for write in self._writes(each)])
         for each in taken:
@@ -154,21 +155,20 @@ class CassandraEngine:
             self._divide(table, owner, slot)
 
     def write(self, changes: Changes) -> None:
-        """Raise `NotImplementedError`: a redo log has to be whole before anything of it is written."""
+        """Raise `NotImplementedError`: a redo log must be complete before any write."""
         raise NotImplementedError
 
     def compact(self) -> None:
-        """Remove the logs of writers that were killed. Nodes remove bytes when they compact their files."""
+        """Remove the logs of killed writers. Nodes remove bytes when they compact."""
         with self.exclusive():
             for (writer,) in self._session.rows(_LOGS):
                 self._redo.remove(self._committed, writer, LAST_SLOT)
         self._committed = -1  # its user was not told whether another writer was here
 
     def settle(self) -> None:
-        """Do nothing: what was committed is stored by a quorum."""
+        """Do nothing: commits are stored by a quorum."""
 
     def close(self) -> None:
-        """Close the connections."""
         self._open.close()
 
     def _commit(self, writes: list[Write]) -> None:
@@ -180,7 +180,7 @@ class CassandraEngine:
         self._committed = group
 
     def _existing(self, changes: Changes) -> list[Key]:
-        """Return the keys to be removed, without those that do not exist: each would leave a tombstone."""
+        """Return the keys to remove that may exist: each removal leaves a tombstone."""
         return [key for key in changes.deletes if not self._cache.is_absent(changes.table, key)]
 
     def _writes(self, changes: Changes) -> Iterator[Write]:
@@ -201,9 +201,9 @@ class CassandraEngine:
             yield Write(phase if is_whole else _REMOVED, place.name, ERASE, (owner, part, place.kind, low, high))
 
     def _gaps(self, changes: Changes) -> Iterator[tuple[int, int, int, int]]:
-        """Yield between which remaining slots of which parts nothing remains.
+        """Yield the gaps between remaining slots that removals leave.
 
-        Removing all of a gap, not a row, leaves one tombstone between two rows, however many were there.
+        Removing a whole gap leaves one tombstone between two rows, however many rows were there.
         """
         table, puts, deletes = changes
         gone: dict[tuple[int, int], list[int]] = {}
@@ -226,7 +226,7 @@ class CassandraEngine:
             yield from ((owner, part, remaining[index - 1], remaining[index]) for index in sorted(gaps))
 
     def _around(self, table: Table, gone: dict[tuple[int, int], list[int]]) -> list[set[int]]:
-        """Return the stored slots among and next to those that are removed."""
+        """Return the stored slots among and next to removed ones."""
         name, kind, _ = PLACES[table]
         statements = []
         for (owner, part), slots in gone.items():
@@ -240,7 +240,7 @@ class CassandraEngine:
         return [{slot for rows in found[index : index + 3] for (slot,) in rows} for index in range(0, len(found), 3)]
 
     def _grown(self, taken: Iterable[Changes]) -> list[tuple[Table, int, int]]:
-        """Return a slot of each list whose rows should be counted: by chance, the more of it was written."""
+        """Return a slot of each list to count: by chance, the more was written."""
         grown: dict[tuple[Table, int], int] = {}
         for table, puts, _ in taken:
             if table in PLACES and PLACES[table].is_divisible:
@@ -251,7 +251,7 @@ class CassandraEngine:
         return [(table, owner, slot) for (table, owner), slot in grown.items()]
 
     def _divide(self, table: Table, owner: int, slot: int) -> None:
-        """Divide the part with a slot, if it has too many rows."""
+        """Divide the part with a slot if it has too many rows."""
         parts = self._parts.of(table, owner)
         part = self._parts.part_of(table, owner, slot)
         whole = next(each for each in self._parts.ranges(table, owner, 0, LAST_SLOT) if each.part == part)

@@ -1,18 +1,19 @@
-"""Reading the follow graph from its keyspace, without blocking.
+"""Reading the graph from its keyspace without blocking.
 
-An ordinary page is one statement, two at the seam of two parts of a list. Each row is as it was when it was read, so a
-page may meet a group half written; what looks like damage then is looked at again.
+A usual page is one statement, or two at the seam of two parts of a list. A page may meet a half-written group, so
+apparent damage is read again.
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Coroutine, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Iterator, Sequence
 from itertools import chain
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
 from retinue.clock import Clock
 from retinue.errors import StoreUnavailable
-from retinue.model import Account, PageRequest, PageRows, Profile, RowEncoding, Shown_co
+from retinue.model import Account, AccountRecord, PageRequest, PageRows, Profile, RowEncoding, Shown_co
+from retinue.store.bulk import Intervals
 from retinue.store.cassandra.lease import STATE
 from retinue.store.cassandra.parts import PartDirectory
 from retinue.store.cassandra.places import LAST_SLOT, NEWEST, PLACES, PLAIN, key_of, slot_of
@@ -22,6 +23,7 @@ from retinue.store.cassandra.statements import Row, chunks
 from retinue.store.layout.tables import Key, Table
 from retinue.store.reading.reader import LayoutReader
 from retinue.store.reading.row_file_update import RowFileUpdate, boot_id
+from retinue.store.reading.scan import LayoutScan
 
 MAX_TRIES = 20
 _PAUSE_SECONDS = 0.05
@@ -37,13 +39,12 @@ _Result = TypeVar("_Result")
 
 
 class CassandraRows:
-    """An `AsyncSource` on a keyspace. Knows the parts of a list from part 0 alone."""
+    """An `AsyncSource` on a keyspace. Part 0 of a list tells the others."""
 
     def __init__(self, session: Session) -> None:
         self._session = session
 
     async def get(self, table: Table, keys: Sequence[Key]) -> list[bytes | None]:
-        """Return the values of keys."""
         if table in PLAIN:
             query = _GET.format(table.name)
             found = await _all(self._session.fetch(query, (list(some),)) for some in chunks(keys, _KEYS_AT_ONCE))
@@ -55,7 +56,6 @@ class CassandraRows:
     async def scan(
         self, table: Table, low: Key, high: Key, *, reverse: bool = False, limit: int = -1
     ) -> list[tuple[Key, bytes]]:
-        """Return the rows from one key to another; of lists, only downwards."""
         assert isinstance(low, int)
         assert isinstance(high, int)
         (first, low_slot), (last, high_slot) = slot_of(table, low), slot_of(table, high)
@@ -101,34 +101,29 @@ class CassandraRows:
 
 
 class CassandraGraph(Generic[Shown_co]):
-    """A `GraphReader`. `encode` makes a row of its two names."""
+    """A `GraphReader`. `encode` makes a row of two names."""
 
     def __init__(self, session: Session, clock: Clock, encode: Callable[[str, str], Shown_co]) -> None:
         self._session = session
         self.reader = LayoutReader(CassandraRows(session), clock, encode)
 
     async def find_account(self, folded: str) -> Account | None:
-        """Return the live account with a folded username."""
         return await self._settled(lambda: self.reader.find_account(folded))
 
     async def read(self, request: PageRequest) -> PageRows[Shown_co]:
-        """Return the rows of a page request."""
         return await self._settled(lambda: self.reader.read(request))
 
     async def profile(self, account_id: int) -> Profile | None:
-        """Return an account's profile with exact counts."""
         return await self._settled(lambda: self.reader.profile(account_id))
 
     def statements_sent(self) -> int:
-        """Return the number of statements sent to the cluster."""
         return self._session.statements_sent()
 
     def close(self) -> None:
-        """Close the connections."""
         self._session.close()
 
     async def _settled(self, read: Callable[[], Awaitable[_Result]]) -> _Result:
-        """Return the result of a read; repeat it while a group is half written."""
+        """Repeat a read while a group is half written."""
         before = None
         for _ in range(MAX_TRIES - 1):
             try:
@@ -145,24 +140,41 @@ class CassandraGraph(Generic[Shown_co]):
         return await read()
 
 
+class CassandraScan:
+    """A `GraphScan`. Writers may work meanwhile."""
+
+    def __init__(self, session: Session) -> None:
+        self._session = session
+        parts = PartDirectory()
+        parts.load(session)
+        self._scan = LayoutScan(CassandraSource(session, parts))
+
+    def accounts(self) -> Iterator[list[tuple[int, AccountRecord]]]:
+        return self._scan.accounts()
+
+    def intervals(self, *, with_ended: bool) -> Iterator[Intervals]:
+        return self._scan.intervals(with_ended=with_ended)
+
+    def close(self) -> None:
+        self._session.close()
+
+
 class CassandraRowFile:
-    """The row file of a machine, to be kept up to date: rows of all accounts, read a few at once."""
+    """The row file of a machine, for the process that updates it."""
 
     def __init__(self, session: Session, path: Path, encoding: RowEncoding) -> None:
         self._session = session
         self._update = RowFileUpdate(path, CassandraSource(session, PartDirectory()), encoding.text, boot_id())
 
     def step(self) -> bool:
-        """Write some rows that have changed or are new; return whether there are more."""
         return self._update.step()
 
     def close(self) -> None:
-        """Close the file and the connections."""
         self._update.close()
         self._session.close()
 
 
 async def _all(reads: Iterable[Coroutine[Any, Any, _Result]]) -> list[_Result]:
-    """Return the results of reads, which run at once."""
+    """Return the results of concurrent reads."""
     waiting = list(reads)
     return [await waiting[0]] if len(waiting) == 1 else await asyncio.gather(*waiting)

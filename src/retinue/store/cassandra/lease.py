@@ -1,7 +1,7 @@
-"""The lease of the one writer. A lightweight transaction gives it, and time takes it back.
+"""The lease of the one writer: a lightweight transaction with a time limit.
 
-The row of the lease has the number of the last committed group too. So a commit is refused to a writer that has lost
-its lease, whatever its clock says.
+Its row also has the number of the last committed group. So a writer that has lost the lease cannot commit, whatever its
+clock says.
 """
 
 from collections.abc import Callable
@@ -32,7 +32,7 @@ _GIVE_BACK = "UPDATE commits SET holder = NULL, applied = ? WHERE name = 'graph'
 
 
 class Commits(NamedTuple):
-    """The last committed group with the place of its redo log, and the last finished one."""
+    """The last committed group, its redo log, and the last finished group."""
 
     committed: int
     writer: str | None
@@ -49,8 +49,8 @@ class Commits(NamedTuple):
 class Lease:
     """A lease on the graph.
 
-    If a lightweight transaction times out, nothing says whether it was applied. It is repeated, and so reads at SERIAL
-    consistency: its answer names the holder, and a lease that this writer holds already counts as taken.
+    If a lightweight transaction times out, it may have been applied. It is repeated, and thus reads at SERIAL
+    consistency: its answer names the holder.
     """
 
     def __init__(self, session: Session, holder: str, backoff: Backoff) -> None:
@@ -60,7 +60,7 @@ class Lease:
         self._renewed_at = 0.0
 
     def take(self) -> Commits:
-        """Wait for the lease; return what was committed."""
+        """Wait for the lease; return the committed state."""
         while not self._backoff.repeat(self._try_to_take, LEASE_SECONDS):
             self._backoff.pause(_TRY_AGAIN_SECONDS)
         return self._backoff.repeat(self._commits, LEASE_SECONDS)
@@ -68,7 +68,7 @@ class Lease:
     def keep(self) -> None:
         """Renew the lease if it is due. Call before each piece of statements.
 
-        Repeat that as long as the lease lasts; raise `StoreUnavailable` if it was or may have been lost.
+        Raises `StoreUnavailable` if it is lost, or may be.
         """
         age = self._backoff.elapsed() - self._renewed_at
         if age < RENEW_AFTER_SECONDS:
@@ -81,7 +81,10 @@ class Lease:
             raise _lost()
 
     def commit(self, group: int, attempt: int, pieces: int) -> None:
-        """Commit a group whose redo log is stored. Raises `StoreUnavailable` if another writer has the lease."""
+        """Commit a group whose redo log is stored.
+
+        Raises `StoreUnavailable` if another writer has the lease.
+        """
         values = (group, self._holder, attempt, pieces, self._holder, group - 1)
         done = (group, self._holder, attempt)
         self._change(_COMMIT, values, lambda now: (now.committed, now.writer, now.attempt) == done)
@@ -91,9 +94,9 @@ class Lease:
         self._change(_APPLIED, (group, self._holder, group), lambda now: now.applied == group)
 
     def give_back(self, applied: int) -> bool:
-        """Let others write, and note the last finished group; return whether that succeeded.
+        """Release the lease; return whether that succeeded.
 
-        If the cluster cannot be told, the lease ends by itself.
+        Otherwise it ends by itself.
         """
         values = (applied, self._holder)
         with suppress(StoreUnavailable):
@@ -101,7 +104,7 @@ class Lease:
         return False
 
     def _change(self, query: str, values: tuple[object, ...], is_done: Callable[[Commits], bool]) -> None:
-        """Run a lightweight transaction; take the lease again if it is free."""
+        """Run a lightweight transaction. Take the lease again if it is free."""
 
         def run() -> bool:
             self.keep()
@@ -124,11 +127,11 @@ class Lease:
         return self._holder in found and self._renew()
 
     def _renew_or_take(self) -> bool:
-        """Return whether the lease is still ours, or again: if others wrote meanwhile, no commit will succeed."""
+        """Return whether we hold the lease. If others wrote, no commit will succeed."""
         return self._renew() or self._try_to_take()
 
     def _renew(self) -> bool:
-        """Return whether the lease is ours, again for its full time."""
+        """Renew the lease; return whether it is ours."""
         started = self._backoff.elapsed()
         applied, _ = self._session.compare_and_set(_RENEW, (LEASE_SECONDS, self._holder, self._holder))
         if not applied:

@@ -1,9 +1,9 @@
 """The parts of long lists, so that no partition grows without bounds.
 
-A list is in one partition until it has thousands of rows of one kind. Then its older rows are moved to a part of their
-own, and part 0 keeps the newest ones. For readers, a row of part 0 at the lowest slot of each other part points there:
-so the row of part 0 at or before a slot is the wanted one, or tells its part. Writers have all parts in
-memory. Rows of a part at or above the next one's lowest slot were moved, and are never read.
+A list is in one partition until it has thousands of rows of one kind. Then older rows are moved to other parts, and
+part 0 keeps the newest. Part 0 has a pointer to each other part at its lowest slot, so the row of part 0 at or before a
+slot is the wanted one, or names its part. Rows of a part at or above the next part's lowest slot were moved, and are
+never read.
 """
 
 from bisect import bisect_right
@@ -47,21 +47,21 @@ _decode = msgpack.Decoder(tuple[ListPart, ...]).decode
 
 
 class RowReads(Protocol):
-    """A session, to read a small table."""
+    """A session that can read a small table."""
 
     def rows(self, query: str) -> list[tuple[str, int, bytes]]:
-        """Run one read to its end."""
+        """Run one read."""
         ...
 
 
 class PartDirectory:
-    """The parts of all lists."""
+    """The parts of all lists, in memory."""
 
     def __init__(self) -> None:
         self._parts: dict[Table, dict[int, Parts]] = {}
 
     def load(self, session: RowReads) -> None:
-        """Read them again."""
+        """Read all parts."""
         self._parts = {}
         for name, owner, parts in session.rows(_LOAD):
             self.learn(_TABLES[name], owner, _decode(parts))
@@ -87,7 +87,7 @@ class PartDirectory:
         return self.rank_of(table, owner, slot)[0]
 
     def rank_of(self, table: Table, owner: int, slot: int) -> tuple[int, int]:
-        """Return the part with a slot, and how many are above it."""
+        """Return the part with a slot, and the number of newer ones."""
         parts = self._parts.get(table, {}).get(owner)
         if parts is None:
             return NEWEST, 0
@@ -95,7 +95,7 @@ class PartDirectory:
         return parts[index].number, len(parts) - 1 - index
 
     def ranges(self, table: Table, owner: int, low: int, high: int) -> list[Range]:
-        """Return where the slots from one to another are, ascending."""
+        """Return the ranges of slots in each part, ascending."""
         parts = self.of(table, owner)
         ends = [*(part.low - 1 for part in parts[1:]), LAST_SLOT]
         return [
@@ -106,7 +106,7 @@ class PartDirectory:
 
 
 class Division(NamedTuple):
-    """A part of a list that has too many rows, all of which are given, ascending; and the number of a new part."""
+    """A part with too many rows, and a new part's number."""
 
     table: Table
     owner: int
@@ -116,7 +116,7 @@ class Division(NamedTuple):
 
 
 def divide(parts: Parts, division: Division) -> tuple[Parts, list[Write]]:
-    """Return the parts of a list after one was divided, and the statements for that."""
+    """Return the parts of a list after a division, and its statements."""
     table, owner, part, number, rows = division
     index = next(index for index, each in enumerate(parts) if each.number == part)
     if part == NEWEST:  # its older rows are moved
@@ -142,7 +142,7 @@ def divide(parts: Parts, division: Division) -> tuple[Parts, list[Write]]:
 
 
 def _moved(division: Division, pieces: Iterable[tuple[ListPart, Sequence[tuple[int, bytes]]]]) -> Iterator[Write]:
-    """Write rows to new parts, then let readers find these."""
+    """Write rows to new parts, then the pointers to these."""
     name, kind, _ = PLACES[division.table]
     for made, rows in pieces:
         yield from (Write(0, name, PUT, (division.owner, made.number, kind, slot, value)) for slot, value in rows)
@@ -150,7 +150,7 @@ def _moved(division: Division, pieces: Iterable[tuple[ListPart, Sequence[tuple[i
 
 
 def _erasure(division: Division, part: int, low: int, high: int) -> Write:
-    """Remove what was moved between two slots of a part, now or by an earlier division."""
+    """Remove moved rows between two slots of a part."""
     name, kind, _ = PLACES[division.table]
     return Write(1, name, ERASE, (division.owner, part, kind, low, high))
 

@@ -1,7 +1,7 @@
 """The places of the layout's tables in the keyspace.
 
-All that is stored of one list is in one partition, so that the changes of a group to a list are seen all at once. Each
-table of a direction is a `kind` of rows there.
+All rows of a list are in one partition, so readers see a group's changes of a list all at once. Each table of a
+direction is a `kind` of rows there.
 """
 
 from typing import NamedTuple
@@ -30,7 +30,7 @@ _REVISIONS_SHIFT = 12  # 4,096 revisions in one partition
 
 
 class TablePlace(NamedTuple):
-    """The place of a table whose rows have an owner and a slot."""
+    """The place of a table with owners and slots."""
 
     name: str  # of the table in the keyspace
     kind: int
@@ -59,14 +59,14 @@ def slot_of(table: Table, key: int) -> tuple[int, int]:
 
 
 def key_of(table: Table, owner: int, slot: int) -> int:
-    """Return the key at an owner's slot."""
+    """Return the key of an owner's slot."""
     if table is CHANGE:
         return slot
     return owner if table in _FACTS else pair_key(owner, slot)
 
 
 def is_single(table: Table) -> bool:
-    """Return whether no reader passes over the places of removed rows."""
+    """Return whether readers never scan past removed rows."""
     return table is CHANGE or table in _FACTS
 
 

@@ -1,7 +1,7 @@
-"""The redo log: all statements of a group, written before the group is committed, and run after that.
+"""The redo log: all statements of a group, saved before its commit and run after.
 
-Each statement carries the number of its group as timestamp. So it may be run again at any time, also by a writer that
-was stopped and has a successor by now: it changes nothing that a later group has written.
+Their timestamps are the group's number. So any writer may repeat them at any time without changing what a later group
+has written.
 """
 
 from collections.abc import Iterable, Iterator
@@ -37,7 +37,10 @@ _REMOVE = "DELETE FROM redo USING TIMESTAMP ? WHERE writer = ? AND attempt <= ?"
 
 
 class Write(Struct, frozen=True, array_like=True, gc=False):
-    """One statement. Those of a lower phase are run first; in one phase, those of one partition are seen at once."""
+    """One statement.
+
+    Lower phases run first. In a phase, statements for one partition take effect at once.
+    """
 
     phase: int
     table: str
@@ -46,12 +49,12 @@ class Write(Struct, frozen=True, array_like=True, gc=False):
 
     @property
     def partition(self) -> tuple[Any, ...]:
-        """The table with the key of its partition."""
+        """The table and the key of its partition."""
         return (self.table, *self.values[: _KEY_COLUMNS[self.verb]])
 
     @property
     def size(self) -> int:
-        """About how many bytes it has in the log."""
+        """Its approximate bytes in the log."""
         return _OVERHEAD_BYTES + sum(len(value) for value in self.values if isinstance(value, bytes | str))
 
 
@@ -60,7 +63,7 @@ _decode = msgpack.Decoder(list[Write]).decode
 
 
 class RedoLog:
-    """The redo log of one writer; and reading and running that of any."""
+    """The redo log of one writer, and access to those of others."""
 
     def __init__(self, session: RetryingSession, writer: str) -> None:
         self._session = session
@@ -68,7 +71,7 @@ class RedoLog:
         self.attempt = 0
 
     def save(self, writes: Iterable[Write], group: int) -> tuple[int, int]:
-        """Store the log of a group that may be committed; return its attempt and the number of its pieces."""
+        """Store the log of a group; return attempt and number of pieces."""
         self.attempt += 1
         pieces = [_encode(piece) for piece in _pieces(writes)]
         self._session.write_all(
@@ -91,7 +94,7 @@ class RedoLog:
             self._session.write_all(_statement(write, group) for write in phase)
 
     def remove(self, group: int, writer: str | None = None, attempt: int | None = None) -> None:
-        """Remove the log of a writer, this one or another, up to an attempt."""
+        """Remove a writer's logs up to an attempt."""
         values = (group, writer or self.writer, attempt or self.attempt)
         self._session.write_all([Statement(_REMOVE, values)])
 

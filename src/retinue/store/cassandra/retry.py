@@ -1,6 +1,6 @@
-"""Repeating the statements of a writer or a check while nodes are too slow or too few.
+"""Repeating statements after transient failures.
 
-Every read and every write here may be run twice: reads change nothing, and writes carry their own timestamps.
+Every statement here may run twice: reads change nothing, and writes carry their own timestamps.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -25,14 +25,17 @@ _Result = TypeVar("_Result")
 
 @dataclass(frozen=True)
 class Backoff:
-    """Delays between attempts. `elapsed` and `pause` are in seconds; `jitter` returns a random number from 0 to 1."""
+    """Delays between attempts.
+
+    `elapsed` and `pause` are in seconds; `jitter` returns a random number from 0 to 1.
+    """
 
     elapsed: Callable[[], float]
     pause: Callable[[float], object]
     jitter: Callable[[], float]
 
     def repeat(self, attempt: Callable[[], _Result], seconds: float = PATIENCE_SECONDS) -> _Result:
-        """Return the result of an attempt; begin no other one after so many seconds."""
+        """Return the result of an attempt, repeated for some seconds."""
         deadline, delay = self.elapsed() + seconds, FIRST_DELAY_SECONDS
         while True:
             try:
@@ -46,7 +49,10 @@ class Backoff:
 
 
 class RetryingSession:
-    """A session that repeats failed statements. `before_each` runs before each attempt and may forbid it."""
+    """A session that repeats failed statements.
+
+    `before_each` runs before each attempt and may raise an error.
+    """
 
     def __init__(self, session: Session, backoff: Backoff, before_each: Callable[[], object] = lambda: None) -> None:
         self._session = session
@@ -59,26 +65,22 @@ class RetryingSession:
         return self._session.location
 
     def rows(self, query: str, values: Sequence[Any] = ()) -> list[Row]:
-        """Run one read to its end."""
         return self._repeat(lambda: self._session.rows(query, values))
 
     def rows_of_all(self, statements: Iterable[Statement]) -> list[list[Row]]:
-        """Run many short reads at once; their rows in the order of the statements."""
         waiting = list(statements)
         return self._repeat(lambda: self._session.rows_of_all(waiting))
 
     def stream(self, query: str, values: Sequence[Any] = ()) -> Iterator[Row]:
-        """Run one long read in bounded memory. It is not repeated, since the caller already has part of it."""
+        """Run one long read. It is not repeated, since the caller has its beginning."""
         return self._session.stream(query, values)
 
     def write_all(self, statements: Iterable[Statement]) -> None:
-        """Run many writes, in no order; all are stored by a quorum when this returns."""
         waiting = batched(statements)
         while piece := list(islice(waiting, _REPEATED_BATCHES)):
             self._backoff.repeat(lambda piece=piece: self._session.write_batches(piece, self._before_each))  # type: ignore[misc]
 
     def close(self) -> None:
-        """Close all connections."""
         self._session.close()
 
     def _repeat(self, attempt: Callable[[], _Result]) -> _Result:

@@ -1,4 +1,4 @@
-"""Rows as one writer has read or written them, until another writer comes."""
+"""Rows that one writer caches until another one changes the store."""
 
 from bisect import bisect_left, bisect_right, insort
 from collections import defaultdict
@@ -14,7 +14,7 @@ RowsOfLists = Mapping[Table, Mapping[int, dict[int, bytes]]]
 
 
 class _List:
-    """All rows that an owner has in one table, by ascending keys."""
+    """All rows of an owner in one table, by ascending keys."""
 
     __slots__ = ("keys", "rows")
 
@@ -33,7 +33,7 @@ class _List:
 
 
 class RowCache:
-    """Single rows, and whole lists. `rows` has single rows by key, None for those that do not exist."""
+    """Single rows, None for missing ones, and whole lists."""
 
     def __init__(self) -> None:
         self.rows: dict[Table, dict[Key, bytes | None]] = defaultdict(dict)
@@ -62,26 +62,26 @@ class RowCache:
         return [rows[key] if key in rows else lists[_owner_of(table, key)].rows.get(key) for key in keys]  # type: ignore[arg-type]
 
     def is_absent(self, table: Table, key: Key) -> bool:
-        """Return whether a row is known not to exist."""
+        """Return whether a row is known to be missing."""
         return not self.missing(table, (key,)) and self.get(table, (key,)) == [None]
 
     def learn(self, table: Table, rows: Mapping[Key, bytes | None]) -> None:
-        """Note stored rows, None for those that do not exist."""
+        """Note stored rows, None for missing ones."""
         self.rows[table].update(rows)
         self._bytes += sum(_ROW_BYTES + len(value or b"") for value in rows.values())
 
     def missing_lists(self, table: Table, owners: Iterable[int]) -> list[int]:
-        """Return the owners whose rows in a table are not all cached."""
+        """Return the owners whose rows are not all cached."""
         lists = self._lists[table]
         return [owner for owner in owners if owner not in lists]
 
     def rows_of(self, table: Table, owners: Iterable[int]) -> list[tuple[int, bytes]]:
-        """Return the rows of owners that are cached."""
+        """Return the cached rows of owners."""
         lists = self._lists[table]
         return [(key, lists[owner].rows[key]) for owner in owners for key in lists[owner].keys]
 
     def scan(self, table: Table, low: Key, high: Key, *, reverse: bool, limit: int) -> list[tuple[Key, bytes]]:
-        """Return the rows from one key to another of one owner, whose rows are cached."""
+        """Return the cached rows of an owner between two keys."""
         cached = self._lists[table][_owner_of(table, low)]
         begin, end = bisect_left(cached.keys, low), bisect_right(cached.keys, high)
         if limit >= 0:
@@ -90,14 +90,14 @@ class RowCache:
         return [(key, cached.rows[key]) for key in (reversed(keys) if reverse else keys)]
 
     def learn_lists(self, lists: RowsOfLists) -> None:
-        """Note all rows that some owners have in tables."""
+        """Note all rows of some owners."""
         for table, of_owners in lists.items():
             for owner, rows in of_owners.items():
                 self._lists[table][owner] = _List(rows)
                 self._bytes += _ROW_BYTES + sum(_ROW_BYTES + len(value) for value in rows.values())
 
     def learn_changes(self, changes: Changes) -> None:
-        """Note rows that were written. Forget everything if that is too much."""
+        """Note written rows. Forget everything if the cache is full."""
         table, puts, deletes = changes
         changed: dict[Key, bytes | None] = dict(puts)
         changed.update(dict.fromkeys(deletes))

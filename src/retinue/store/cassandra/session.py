@@ -1,8 +1,7 @@
-"""Talking to the cluster: the only file that knows the driver. Its errors are translated here, once.
+"""Talking to the cluster. Only this file knows the driver, and translates its errors.
 
 Every statement is prepared on first use and may be repeated: reads change nothing, writes carry their own timestamps.
-So the driver sends a read that is slow to a second node as well, and both are tried again elsewhere. A failure that
-may pass is a `TransientFailure`; `retry.py` repeats what failed so.
+So the driver sends a slow read to a second node too. `retry.py` repeats after a `TransientFailure`.
 """
 
 import asyncio
@@ -66,15 +65,18 @@ _TABLE = re.compile(r"\b(FROM|INTO|UPDATE) (\w+)\b(?!\.)")
 
 
 class ReadRefused(StoreUnavailable):
-    """Nodes would have had to pass over too many deleted rows."""
+    """Nodes would have to pass too many deleted rows."""
 
 
 class TransientFailure(StoreUnavailable):
-    """Nodes were too slow or too few; the same statement may succeed later. A write may have been stored."""
+    """Nodes were too slow or too few. A write may have been stored."""
 
 
 class Session:
-    """A connection pool. Blocking calls are for writers, `fetch` is for event loops. Tables need `enter` first."""
+    """A connection pool. Tables need `enter` first.
+
+    Blocking calls are for writers, `fetch` is for event loops.
+    """
 
     def __init__(self, location: Location) -> None:
         self.location = location
@@ -92,13 +94,13 @@ class Session:
             raise StoreError(f"{location}: {error}") from error
 
     def rows(self, query: str, values: Sequence[Any] = ()) -> list[Row]:
-        """Run one read to its end, however many pages of the driver it has."""
+        """Run one read and return all its rows."""
         self.counts["reads"] += 1
         with _translated():
             return list(self._session.execute(self._bound(query, values), execution_profile="read"))
 
     def stream(self, query: str, values: Sequence[Any] = ()) -> Iterator[Row]:
-        """Run one long read, in bounded memory."""
+        """Run one long read in bounded memory."""
         self.counts["reads"] += 1
         with _translated():
             yield from self._session.execute(self._bound(query, values), execution_profile="scan")
@@ -117,38 +119,41 @@ class Session:
             return await answer
 
     def rows_of_all(self, statements: Iterable[Statement]) -> list[list[Row]]:
-        """Run many short reads at once; return their rows in the order of the statements."""
+        """Run many short reads at once; return their rows in order."""
         waiting = list(statements)
         self.counts["reads"] += len(waiting)
         bound = (self._bound(statement.query, statement.values) for statement in waiting)
         return [list(rows or ()) for rows in self._run_all(bound, "bulk", READS_AT_ONCE)]
 
     def write(self, query: str, values: Sequence[Any] = ()) -> None:
-        """Run one write; it is stored by a quorum when this returns."""
+        """Run one write. On return, a quorum has stored it."""
         self.write_all([Statement(query, values)])
 
     def write_all(self, statements: Iterable[Statement]) -> None:
-        """Run many writes, in no order; all are stored by a quorum when this returns."""
+        """Run many writes in any order. On return, a quorum has stored all."""
         self.write_batches(batched(statements))
 
     def write_batches(
         self, batches: Iterable[list[Statement]], before_each: Callable[[], object] = lambda: None
     ) -> None:
-        """Run batches of writes, in no order; all are stored by a quorum when this returns.
+        """Run batches of writes in any order. On return, a quorum has stored all.
 
-        `before_each` runs before each batch is sent, and may raise an error to stop them.
+        `before_each` runs before each batch, and may raise an error.
         """
         self._run_all(map(self._batch, batches), "bulk", BATCHES_AT_ONCE, before_each)
 
     def compare_and_set(self, query: str, values: Sequence[Any] = ()) -> tuple[bool, Row]:
-        """Run a lightweight transaction; return whether it was applied, else the values that its conditions met."""
+        """Run a lightweight transaction.
+
+        Return whether it was applied, else the values that its conditions met.
+        """
         self.counts["writes"] += 1
         with _translated():
             found = self._session.execute(self._bound(query, values), execution_profile="bulk").one()
         return bool(found[0]), tuple(found[1:])
 
     def run_as_is(self, query: str) -> list[Row]:
-        """Run a statement that cannot be prepared, such as a change of the schema."""
+        """Run a statement that cannot be prepared."""
         with _translated():
             return list(self._session.execute(query, execution_profile="scan", timeout=60))
 
@@ -177,7 +182,7 @@ class Session:
     def _run_all(
         self, waiting: Iterable[Any], profile: str, at_once: int, before_each: Callable[[], object] = lambda: None
     ) -> list[Any]:
-        """Send one after the other. All are waited for, also if one fails: none may arrive later."""
+        """Send one after the other. On return all have ended, even after a failure."""
         results: list[Any] = []
         failures: list[Exception] = []
         pending: deque[Any] = deque()
@@ -218,7 +223,7 @@ class Session:
 def _tell(
     loop: asyncio.AbstractEventLoop, answer: asyncio.Future[list[Row]], rows: list[Row], error: Exception | None
 ) -> None:
-    """Bring a result from the driver's thread to the waiting one, if it still waits."""
+    """Pass a result from the driver's thread to the event loop."""
 
     def settle() -> None:
         if answer.done():
@@ -245,7 +250,7 @@ def _translated() -> Iterator[None]:
 
 
 def _first(error: Exception) -> str:
-    """Return the message of the first node, if each has one."""
+    """Return the first node's message."""
     said = getattr(error, "errors", None)
     if isinstance(said, dict) and said:
         node, reason = next(iter(said.items()))
@@ -254,10 +259,9 @@ def _first(error: Exception) -> str:
 
 
 class _TryAgain(RetryPolicy):  # type: ignore[misc]  # the driver ships no types
-    """The driver's retry policy, which also repeats lightweight transactions that others interfered with.
+    """The driver's retry policy, which also repeats conflicting lightweight transactions.
 
-    The cluster reports these as timeouts, and whether they were applied is unknown. The next one on the same row
-    finishes them.
+    The cluster reports these as timeouts. The next transaction on the row finishes them.
     """
 
     def on_write_timeout(self, query: Any, *, write_type: int, retry_num: int, **said: Any) -> Any:

@@ -1,4 +1,4 @@
-"""Reading rows of the layout's tables from the keyspace: for writers and checks, which may block."""
+"""Reading rows of the layout from the keyspace, for writers and checks. It blocks."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import groupby
@@ -30,18 +30,18 @@ _LOWEST, _HIGHEST = -(1 << 63), (1 << 63) - 1  # tokens; no partition has the lo
 
 
 class Reads(Protocol):
-    """A session for reads that may block."""
+    """A session for blocking reads."""
 
     def rows(self, query: str, values: Sequence[Any] = ()) -> list[Row]:
-        """Run one read to its end."""
+        """Run one read."""
         ...
 
     def rows_of_all(self, statements: Iterable[Statement]) -> list[list[Row]]:
-        """Run many short reads at once; return their rows in the order of the statements."""
+        """Run many short reads at once; return their rows in order."""
         ...
 
     def stream(self, query: str, values: Sequence[Any] = ()) -> Iterator[Row]:
-        """Run one long read, in bounded memory."""
+        """Run one long read in bounded memory."""
         ...
 
 
@@ -53,7 +53,6 @@ class CassandraSource:
         self._parts = parts
 
     def get(self, table: Table, keys: Sequence[Key]) -> list[bytes | None]:
-        """Return the values of keys."""
         if table in PLAIN:
             query = _GET.format(table.name)
             found = self._rows_of_all(Statement(query, (list(some),)) for some in chunks(keys, _KEYS_AT_ONCE))
@@ -66,7 +65,6 @@ class CassandraSource:
     def scan(
         self, table: Table, low: Key, high: Key, *, reverse: bool = False, limit: int = -1
     ) -> list[tuple[Key, bytes]]:
-        """Return the rows from one key to another."""
         assert isinstance(low, int)
         assert isinstance(high, int)
         (first, low_slot), (last, high_slot) = slot_of(table, low), slot_of(table, high)
@@ -83,12 +81,11 @@ class CassandraSource:
         return rows
 
     def rows_of(self, table: Table, owners: Sequence[int]) -> list[tuple[int, bytes]]:
-        """Return the rows of ascending first numbers."""
         lists = self.lists_of((table,), owners)[table]
         return [row for owner in owners for row in lists[owner].items()]
 
     def lists_of(self, tables: Sequence[Table], owners: Sequence[int]) -> dict[Table, dict[int, dict[int, bytes]]]:
-        """Return the rows that owners have in tables of one direction, by ascending keys."""
+        """Return the rows of owners in tables of one direction."""
         found: dict[Table, dict[int, dict[int, bytes]]] = {table: {owner: {} for owner in owners} for table in tables}
         tables_of = {PLACES[table].kind: table for table in tables}
         query = _LISTS.format(PLACES[tables[0]].name)
@@ -104,7 +101,6 @@ class CassandraSource:
         return found
 
     def has_rows(self, table: Table) -> bool:
-        """Return whether a table may have rows."""
         try:
             if table in PLAIN:
                 return bool(self._session.rows(_FIRST_KEY.format(table.name)))
@@ -114,7 +110,6 @@ class CassandraSource:
             return True
 
     def all_rows(self, table: Table) -> Iterator[tuple[Key, bytes]]:
-        """Yield every row of a table, one partition after the other."""
         if table in PLAIN:
             for rows in self._partitions(_ALL_KEYS.format(table.name), ()):
                 yield from rows
@@ -138,7 +133,7 @@ class CassandraSource:
         reverse: bool = False,
         limit: int = -1,
     ) -> Iterator[list[tuple[Key, bytes]]]:
-        """Yield the rows of an owner part by part."""
+        """Yield the rows of an owner, part by part."""
         place = PLACES[table]
         query = (_DOWN if reverse else _UP).format(place.name) + (" LIMIT ?" if limit > 0 else "")
         ranges = self._parts.ranges(table, owner, *bounds)
@@ -149,7 +144,7 @@ class CassandraSource:
             yield rows  # type: ignore[misc]
 
     def _lookups(self, table: Table, keys: Sequence[Key]) -> Iterator[Statement]:
-        """Yield statements for rows of owners: by slot if many owners have the same ones, else by owner."""
+        """Yield statements by slot, if many owners share slots, else by owner."""
         place = PLACES[table]
         by_slot: dict[tuple[int, int], list[int]] = {}
         by_owner: dict[tuple[int, int], list[int]] = {}
@@ -174,7 +169,7 @@ class CassandraSource:
         return [row for rows in self._session.rows_of_all(waiting) for row in rows]
 
     def _partitions(self, query: str, values: tuple[Any, ...]) -> Iterator[list[Row]]:
-        """Yield the rows of each partition. A range with too many removed rows is read in halves."""
+        """Yield the rows of each partition. A refused range is read in halves."""
         ranges = [(_LOWEST, _HIGHEST)]
         while ranges:
             done, last = ranges.pop()

@@ -1,4 +1,4 @@
-"""Statements with their values, and how writes are put together. Pure."""
+"""Statements with values, and batches of writes. Pure."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import groupby
@@ -14,7 +14,10 @@ _Item = TypeVar("_Item")
 
 
 class Statement(NamedTuple):
-    """A query with the values for its marks. Adjacent writes to one partition, if it is named, are seen at once."""
+    """A query with values.
+
+    Adjacent writes to one named partition take effect at once.
+    """
 
     query: str
     values: Sequence[Any] = ()
@@ -22,7 +25,7 @@ class Statement(NamedTuple):
 
     @property
     def size(self) -> int:
-        """The bytes of its values, without numbers."""
+        """The bytes of its texts and blobs."""
         return sum(len(value) for value in self.values if isinstance(value, bytes | str))
 
 
@@ -32,7 +35,10 @@ def chunks(items: Sequence[_Item], size: int) -> Iterator[Sequence[_Item]]:
 
 
 def batched(statements: Iterable[Statement]) -> Iterator[list[Statement]]:
-    """Put writes together: most of what a small one costs here is to send it. Each partition is still on its own."""
+    """Combine small writes, because sending dominates their cost.
+
+    Each partition still changes by itself.
+    """
     batch: list[Statement] = []
     partitions = size = 0
     for partition, group in groupby(statements, key=lambda statement: statement.partition):
@@ -48,7 +54,7 @@ def batched(statements: Iterable[Statement]) -> Iterator[list[Statement]]:
 
 
 def _cut(statements: list[Statement]) -> Iterator[list[Statement]]:
-    """Cut what is too much for one message of the protocol."""
+    """Split statements that are too large for one message."""
     begin = size = 0
     for index, statement in enumerate(statements):
         size += statement.size

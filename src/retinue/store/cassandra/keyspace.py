@@ -1,4 +1,4 @@
-"""Creating a store in a cluster, and opening an existing one."""
+"""Creating a keyspace for a store, and opening it."""
 
 from contextlib import closing
 from importlib.resources import files
@@ -20,9 +20,9 @@ _ADD_META = "INSERT INTO meta (key, value) VALUES (?, ?) IF NOT EXISTS"
 
 
 def create(location: Location, replication: int) -> bool:
-    """Create the keyspace, with so many replicas of each row, and its tables; return whether some of it was missing.
+    """Create keyspace and tables; return whether something was missing.
 
-    Existing tables stay as they are. Raises `InputError` if the keyspace has, or could only have, another replication.
+    Each row has `replication` replicas. Raises `InputError` if the keyspace has, or needs, another number.
     """
     with closing(Session(location)) as session:
         datacenter = _datacenter(location, session)
