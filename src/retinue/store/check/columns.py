@@ -9,17 +9,21 @@ import numpy as np
 from retinue.model import Direction
 from retinue.store.layout.sealing import unseal
 from retinue.store.layout.tables import LAST_SECOND, LISTS, Source, Table, first_of
-from retinue.store.load.columns import Chosen, Entries, Numbers, decode_blocks, is_among
+from retinue.store.load.columns import Chosen, Entries, Numbers, decode_blocks, is_among, unlinked
 
 _BLOCKS_AT_ONCE = 20_000
 
 
 class BlockColumns(NamedTuple):
-    """Blocks of one table, in the order of their keys, with their entries, and the block of each entry."""
+    """Blocks of one table, in the order of their keys, with their entries, and the block of each entry.
+
+    `unlinked`: the keys of blocks without the neighbours that they or these name.
+    """
 
     keys: Numbers
     entries: Entries
     blocks: Numbers
+    unlinked: Numbers
 
     @property
     def starts(self) -> Numbers:
@@ -81,7 +85,8 @@ def _columns(table: Table, rows: Sequence[tuple[int, bytes]]) -> BlockColumns:
     contents = [unseal(table, key, value) for key, value in rows]
     entries = decode_blocks(table, keys, contents)
     counts = np.fromiter((content[0] for content in contents), np.int64, len(contents))
-    return BlockColumns(np.array(keys, np.int64), entries, np.repeat(np.arange(len(keys)), counts))
+    blocks = np.repeat(np.arange(len(keys)), counts)
+    return BlockColumns(np.array(keys, np.int64), entries, blocks, np.array(list(unlinked(keys, contents)), np.int64))
 
 
 def sums_of(part: Part, direction: Direction, buckets: int) -> "np.ndarray[tuple[int], np.dtype[np.uint64]]":

@@ -60,6 +60,8 @@ def _wrong_blocks(columns: BlockColumns) -> Found:
     is_alone[:-1] &= owners[1:] != owners[:-1]
     next_starts = np.append(np.where(owners[1:] == owners[:-1], starts[1:], LAST_SECOND + 1), LAST_SECOND + 1)
     yield from _each(owners, (starts == 0) & ~is_alone, "has more blocks than its only one")
+    for owner in np.unique(columns.unlinked >> 32).tolist():
+        yield owner, "a block before or after another one is missing"
     yield from _each(owners, np.bincount(blocks, minlength=len(keys)) == 0, "has an empty block")
     positions = entries.positions
     is_outside = (positions < np.maximum(starts[blocks], 1)) | (positions >= next_starts[blocks])

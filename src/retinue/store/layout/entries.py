@@ -103,7 +103,7 @@ class EntryTable:
         """Add an entry at a free position."""
         key = self._find(owner, entry.position)
         if key is None:
-            key = self._add_lowest(owner)
+            key = self._add_first(owner)
         self._blocks[key].insert(entry)
         self._changed.add(key)
         if len(self._blocks[key]) > CAPACITY:
@@ -133,7 +133,11 @@ class EntryTable:
         newest = self._newest[owner] if owner in self._newest else self._learn_newest(owner)
         if newest is None or second_of(newest) <= position:
             return newest
-        return self._at_or_before(owner, position)
+        key = self._at_or_before(owner, position)
+        named = 0 if key is None else self._blocks[key].next_start
+        if named <= position:
+            raise damaged(self._table, pair_key(owner, named or 1), "a newer block of its list exists, and it does not")
+        return key
 
     def _at_or_before(self, owner: int, position: int) -> int | None:
         stored = self._stored(owner, position)
@@ -164,11 +168,11 @@ class EntryTable:
                 return None
             position = second_of(key) - 1
 
-    def _add_lowest(self, owner: int) -> int:
-        key = pair_key(owner, 0 if self._newest.get(owner) is None else 1)
+    def _add_first(self, owner: int) -> int:
+        """Add a block to an empty list."""
+        key = pair_key(owner, 0)
         self._add(owner, key, Block())
-        if second_of(key) == 0:
-            self._newest.pop(owner, None)
+        self._newest.pop(owner, None)
         return key
 
     def _add(self, owner: int, key: int, block: Block) -> None:
@@ -204,13 +208,20 @@ class EntryTable:
             self._newest[owner] = begin
 
     def _merge(self, owner: int, sparse: int) -> None:
-        """Join a sparse block to its older neighbor; remove an empty one."""
+        """Join a sparse block to its older neighbor; remove an empty one. The oldest one begins where it did."""
         block = self._blocks[sparse]
         older = self._find(owner, second_of(sparse) - 1) if second_of(sparse) > 1 else None
-        if older is not None and len(self._blocks[older]) + len(block) <= _MERGED:
+        if older is None and not block and block.next_start:
+            older, sparse = sparse, pair_key(owner, block.next_start)
+            self._find(owner, block.next_start)  # have it in memory
+            block = self._blocks[sparse]
+        if older is not None and (not self._blocks[older] or not block or self._fits(older, sparse)):
             self._blocks[older].extend(block)
             self._changed.add(older)
         elif block:
             return
         self._drop(owner, sparse)
         self._newest.pop(owner, None)
+
+    def _fits(self, one: int, other: int) -> bool:
+        return len(self._blocks[one]) + len(self._blocks[other]) <= _MERGED

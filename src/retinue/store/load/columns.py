@@ -6,9 +6,9 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from retinue.store.layout.blocks import CAPACITY, head_of
+from retinue.store.layout.blocks import CAPACITY, head_of, next_start_of
 from retinue.store.layout.sealing import damaged
-from retinue.store.layout.tables import Table
+from retinue.store.layout.tables import LAST_SECOND, Table
 
 Numbers = NDArray[np.int64]
 Chosen = NDArray[np.bool_]
@@ -58,8 +58,9 @@ def decode_blocks(table: Table, keys: Sequence[int], contents: Sequence[bytes]) 
     numbers = np.frombuffer(b"".join(contents), "<u4").astype(np.int64)
     begins = np.cumsum(sizes) - sizes
     heads = numbers[begins]
-    counts, displaced, ended = heads & _COUNT, heads >> 8 & _COUNT, heads >> 16 & _COUNT
-    _require_whole(table, keys, (sizes != 1 + 2 * (counts + displaced + ended)) | (counts > CAPACITY))
+    counts, displaced, ended, has_next = heads & _COUNT, heads >> 8 & _COUNT, heads >> 16 & _COUNT, heads >> 24
+    is_wrong = (sizes != 1 + 2 * (counts + displaced + ended) + has_next) | (counts > CAPACITY) | (has_next > 1)
+    _require_whole(table, keys, is_wrong)
     owners = np.repeat(np.array(keys, np.int64) >> 32, counts)
     at = _ranges(begins + 1, counts)
     positions, accounts = numbers[at], numbers[at + np.repeat(counts, counts)]
@@ -75,6 +76,24 @@ def decode_blocks(table: Table, keys: Sequence[int], contents: Sequence[bytes]) 
             of_owner = np.repeat(np.array(keys, np.int64) >> 32, sizes_of)
             column[np.searchsorted(ids, (of_owner << 32) + where)] = what
     return Entries(owners, positions, accounts, starts, ends)
+
+
+def require_linked(table: Table, keys: Sequence[int], contents: Sequence[bytes]) -> None:
+    """Raise `StoreUnavailable` if whole lists, whose keys ascend, lack a block."""
+    for key in unlinked(keys, contents):
+        raise damaged(table, key, "a block of its list before or after it is missing")
+
+
+def unlinked(keys: Sequence[int], contents: Sequence[bytes]) -> Iterator[int]:
+    """Yield the keys of blocks of whole lists that are not linked to their neighbours."""
+    linked = 0  # what the next key must be, if its list goes on
+    for key, content in zip(keys, contents, strict=True):
+        if linked != key if linked else key & LAST_SECOND > 1:
+            yield key
+        named = next_start_of(content)
+        linked = (key >> 32 << 32) + named if named else 0
+    if linked:
+        yield keys[-1]
 
 
 def _require_whole(table: Table, keys: Sequence[int], is_wrong: Chosen) -> None:
@@ -124,15 +143,19 @@ def encode_blocks(entries: Entries) -> Iterator[tuple[int, bytes]]:
     ended, of_ended = _pairs(entries.positions, entries.ends, entries.ends != 0)
     low_displaced, high_displaced = of_displaced[starts], of_displaced[ends]
     low_ended, high_ended = of_ended[starts], of_ended[ends]
-    heads = head_of(ends - starts, high_displaced - low_displaced, high_ended - low_ended).astype("<u4").tobytes()  # type: ignore[attr-defined]
+    nexts, has_next = _next_starts(keys)
+    counts_of = (ends - starts, high_displaced - low_displaced, high_ended - low_ended, has_next)
+    heads = head_of(*counts_of).astype("<u4").tobytes()  # type: ignore[arg-type, attr-defined]
     if not displaced and not ended:
-        for index, (key, low, high) in enumerate(
-            zip(keys.tolist(), (4 * starts).tolist(), (4 * ends).tolist(), strict=True)
+        for index, (key, low, high, following) in enumerate(
+            zip(keys.tolist(), (4 * starts).tolist(), (4 * ends).tolist(), nexts, strict=True)
         ):
-            yield key, b"".join((heads[4 * index : 4 * index + 4], positions[low:high], accounts[low:high]))
+            yield key, b"".join((heads[4 * index : 4 * index + 4], positions[low:high], accounts[low:high], following))
         return
     bounds = (keys, starts, ends, low_displaced, high_displaced, low_ended, high_ended)
-    for index, (key, low, high, *pairs) in enumerate(zip(*(bound.tolist() for bound in bounds), strict=True)):
+    for index, (following, key, low, high, *pairs) in enumerate(
+        zip(nexts, *(bound.tolist() for bound in bounds), strict=True)
+    ):
         yield (
             key,
             b"".join(
@@ -142,9 +165,21 @@ def encode_blocks(entries: Entries) -> Iterator[tuple[int, bytes]]:
                     accounts[_NUMBER_BYTES * low : _NUMBER_BYTES * high],
                     displaced[_PAIR_BYTES * pairs[0] : _PAIR_BYTES * pairs[1]],
                     ended[_PAIR_BYTES * pairs[2] : _PAIR_BYTES * pairs[3]],
+                    following,
                 )
             ),
         )
+
+
+def _next_starts(keys: Numbers) -> tuple[list[bytes], Numbers]:
+    """Return what each block has at its end: the next one's first slot, or nothing; and whether it has it."""
+    has_next = np.zeros(len(keys), np.int64)
+    has_next[:-1] = keys[1:] >> 32 == keys[:-1] >> 32
+    starts = np.append(keys[1:], 0).astype("<u4").tobytes()
+    return [
+        starts[_NUMBER_BYTES * index : _NUMBER_BYTES * (index + follows)]
+        for index, follows in enumerate(has_next.tolist())
+    ], has_next
 
 
 def _pairs(positions: Numbers, values: Numbers, chosen: Chosen) -> tuple[bytes, Numbers]:

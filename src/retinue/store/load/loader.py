@@ -25,6 +25,7 @@ from retinue.store.load.columns import (
     encode_blocks,
     is_among,
     owners_of,
+    require_linked,
 )
 from retinue.store.load.placing import keyed, place, runs
 
@@ -196,6 +197,7 @@ class Loader:
         if self._is_empty[table]:
             return NO_ENTRIES, NO_ENTRIES.owners
         keys, contents = self._target.rows_of(table, owners.tolist())
+        require_linked(table, keys, contents)
         return decode_blocks(table, keys, contents), np.array(keys, np.int64)
 
     def _keys(self, table: Table, owners: Numbers) -> list[int]:

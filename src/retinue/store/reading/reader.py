@@ -12,7 +12,7 @@ from retinue.clock import Clock
 from retinue.errors import StoreUnavailable
 from retinue.model import Account, Direction, PageRequest, PageRows, Profile, Shown_co
 from retinue.store.layout.accounts import decode_account
-from retinue.store.layout.blocks import Block, Entry, columns_of
+from retinue.store.layout.blocks import Block, Chain, Entry, columns_of
 from retinue.store.layout.lists import ListFacts
 from retinue.store.layout.relocations import MERGED, decode_relocation
 from retinue.store.layout.sealing import damaged, unseal
@@ -148,14 +148,18 @@ class LayoutReader(Generic[Shown_co]):
     async def _blocks(self, table: Table, owner: int, bound: int) -> AsyncIterator[tuple[int, bytes]]:
         """Yield the keyed blocks of a list, from a slot down."""
         low, high = pair_key(owner, 0), pair_key(owner, bound)
+        chain = Chain(table, bound)
         while True:
             found = await self._source.scan(table, low, high, reverse=True, limit=_BLOCKS_AT_ONCE)
             for key, value in found:
                 if not isinstance(key, int) or not low <= key <= high:  # in a damaged table SQLite may return others
                     raise damaged(table, key, "stands among the blocks of another list")
                 high = key - 1
-                yield key, unseal(table, key, value)
+                content = unseal(table, key, value)
+                chain.take(key, content)
+                yield key, content
             if len(found) < _BLOCKS_AT_ONCE or second_of(high + 1) <= 1:
+                chain.end(owner)
                 return
 
     async def _count(self, direction: Direction, owner: int, erased: list[int]) -> int:

@@ -14,7 +14,7 @@ from retinue import names
 from retinue.errors import UnknownAccount
 from retinue.model import Account, Direction, PageRequest
 from retinue.store.contract import EncodedRows
-from retinue.store.layout.blocks import columns_of
+from retinue.store.layout.blocks import Chain, columns_of, next_start_of
 from retinue.store.layout.sealing import damaged, unseal
 from retinue.store.layout.tables import LAST_SECOND, LISTS, Table, second_of
 from retinue.store.reading.block_cache import BlockCache, Found
@@ -37,7 +37,6 @@ class _Lists(NamedTuple):
     bit: int
     table: Table
     read: str
-    next_block: str
 
 
 def _lists(direction: Direction, bit: int) -> _Lists:
@@ -46,7 +45,6 @@ def _lists(direction: Direction, bit: int) -> _Lists:
         bit,
         table,
         f"SELECT key, value FROM {table.name} WHERE key BETWEEN ? AND ? ORDER BY key DESC LIMIT {_BLOCKS}",
-        f"SELECT key FROM {table.name} WHERE key > ? AND key <= ? ORDER BY key LIMIT 1",
     )
 
 
@@ -54,7 +52,7 @@ class _Read(NamedTuple):
     """A block: start, last slot that it may have, content, numbers, size."""
 
     start: int
-    last: int | None  # None: not known yet
+    last: int
     content: bytes
     numbers: memoryview
     size: int
@@ -125,8 +123,7 @@ class SqliteFastGraph:
         bottoms: list[int] = []  # the oldest position of each part, without the one row more than asked
         for block in self._blocks_of(request.account_id, bound, lists):
             if self._blocks.is_wanted(number, block.start):
-                last = self._last_of(request.account_id, bound, lists) if block.last is None else block.last
-                self._add_to_cache(number, block, last)
+                self._add_to_cache(number, block)
             end = bisect_right(block.numbers, bound, 1, block.size + 1)
             first = max(1, end - wanted)
             if first < end:
@@ -144,7 +141,7 @@ class SqliteFastGraph:
     def _blocks_of(self, owner: int, bound: int, lists: _Lists) -> Iterator[_Read]:
         """Yield the blocks from a slot down."""
         low, high = owner << 32, owner << 32 | bound
-        last: int | None = None
+        chain = Chain(lists.table, bound)
         while True:
             found = self._execute(lists.read, (low, high)).fetchall()
             for key, value in found:
@@ -152,25 +149,20 @@ class SqliteFastGraph:
                     raise damaged(lists.table, key, "stands among the blocks of another list")
                 content = unseal(lists.table, key, value)
                 numbers, count = columns_of(lists.table, key, content)
-                yield _Read(second_of(key), last, content, numbers, count)
-                high, last = key - 1, second_of(key) - 1
-            if len(found) < _BLOCKS or last is None or last < 1:
+                chain.take(key, content)
+                yield _Read(second_of(key), (next_start_of(content) or LAST_SECOND + 1) - 1, content, numbers, count)
+                high = key - 1
+            if len(found) < _BLOCKS or second_of(high + 1) <= 1:
+                chain.end(owner)
                 return
 
-    def _last_of(self, owner: int, bound: int, lists: _Lists) -> int:
-        """Return the last slot that the block with a slot may have."""
-        within = owner << 32 | bound, owner << 32 | LAST_SECOND
-        for (following,) in self._execute(lists.next_block, within).fetchall():
-            return second_of(following) - 1
-        return LAST_SECOND
-
-    def _add_to_cache(self, number: int, block: _Read, last: int) -> None:
+    def _add_to_cache(self, number: int, block: _Read) -> None:
         def texts() -> list[bytes] | None:
             ids = ids_of(block.numbers, 1 + block.size, 1 + 2 * block.size)
             found = _now(self._rows.texts(ids))
             return None if found is None else list(found[::-1])
 
-        self._blocks.add(number, block.start, block.content, texts, last)
+        self._blocks.add(number, block.start, block.content, texts, block.last)
 
 
 def _joined(parts: list[Ids]) -> Ids:
