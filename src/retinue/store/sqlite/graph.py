@@ -1,12 +1,13 @@
 """Reading the follow graph from its SQLite file."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Generic
 
 from retinue.clock import Clock
-from retinue.model import Account, PageRequest, PageRows, Profile, RowEncoding, Shown_co
+from retinue.model import Account, AccountRecord, PageRequest, PageRows, Profile, RowEncoding, Shown_co
+from retinue.store.bulk import Intervals
 from retinue.store.layout.tables import Key, Table
 from retinue.store.reading.reader import LayoutReader
 from retinue.store.reading.row_file_update import RowFileUpdate, boot_id
@@ -72,6 +73,16 @@ class SqliteScan(LayoutScan):
             opened.enter_context(files.one_state(connection))
             super().__init__(SqliteSource(connection))
             self._opened = opened.pop_all()
+
+    def accounts(self) -> Iterator[list[tuple[int, AccountRecord]]]:
+        """Yield all accounts that were not erased, with their ids."""
+        with files.translated():
+            yield from super().accounts()
+
+    def intervals(self, *, with_ended: bool) -> Iterator[Intervals]:
+        """Yield each open interval once, and with `with_ended` each ended one."""
+        with files.translated():
+            yield from super().intervals(with_ended=with_ended)
 
     def close(self) -> None:
         self._opened.close()
