@@ -49,7 +49,7 @@ lock: .venv/.dev           ## Write requirements.lock, after a change of pyproje
 bench: $(if $(filter all cluster http,$(SCENARIO)),.venv/.dev,.venv/.bench)  ## Measure Retinue beside nginx and a hand-made service (SCENARIO="steps import": others; QUICK=1)
 	PYTHONPATH=tests:tests/long $(PY) benchmarks/run.py $(or $(SCENARIO),comparison) $(if $(QUICK),--quick) $(ARGS)
 
-long: .venv/.dev           ## Prove what takes long (PROOF="walk changes collect quotas crash hostile damage three_nodes")
+long: .venv/.dev           ## Prove what takes long (PROOF="walk changes collect quotas crash hostile damage mutants three_nodes")
 	@test -n "$(PROOF)" || { echo 'name a proof: make long PROOF="crash quotas" (docs/benchmarks.md lists them)'; exit 2; }
 	for proof in $(PROOF); do PYTHONPATH=tests:benchmarks $(PY) tests/long/$$proof.py $(ARGS) || exit 1; done
 

@@ -100,22 +100,24 @@ def test_entries_never_change_while_others_are_added_and_removed(steps: list[tup
 
 @settings(max_examples=60)
 @given(st.lists(st.tuples(st.integers(1, 90), st.booleans()), max_size=250))
-def test_a_slot_is_the_nearest_free_one(steps: list[tuple[int, bool]]) -> None:
+def test_an_entry_has_the_nearest_free_slot_and_is_found_by_its_start(steps: list[tuple[int, bool]]) -> None:
     """For every sequence of entries that come and go, in a list so crowded that its runs are long."""
     lists = Lists(Rows(DictEngine()), LISTS[Direction.FOLLOWING])
-    occupied: dict[int, int] = {}
+    occupied: dict[int, Entry] = {}
     for number, (start, is_added) in enumerate(steps, 1):
         if is_added or not occupied:
             free = [slot for slot in range(start, 0, -1) if slot not in occupied]
             expected = free[0] if free else next(slot for slot in range(start, 1000) if slot not in occupied)
             assert lists.slots.seek(5, start) == expected
-            lists.add(5, Entry(expected, number, start), is_visible=number % 3 > 0)
-            occupied[expected] = number
+            occupied[expected] = Entry(expected, number, start)
+            lists.add(5, occupied[expected], is_visible=number % 3 > 0)
         else:
             slot = min(occupied, key=lambda each: abs(each - start))
-            assert lists.remove(5, slot).account == occupied.pop(slot)
+            assert lists.remove(5, slot) == occupied.pop(slot)
 
-    assert {entry.position: entry.account for entry in lists.newest_first(5)} == occupied
+    assert {entry.position: entry for entry in lists.newest_first(5)} == occupied
+    assert all(lists.find(5, entry.account, entry.start) == entry for entry in occupied.values())
+    assert all(lists.slots.is_free(5, slot) == (slot not in occupied) for slot in range(1, 350))
 
 
 @settings(max_examples=200)

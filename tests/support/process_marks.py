@@ -21,6 +21,7 @@ _LONG = {
     "test_bulk_cells",
     "test_bulk_command",
     "test_export",
+    "test_group_machine",
     "test_hostile",
     "test_machine",
     "test_power_cut",
