@@ -3,7 +3,6 @@
 import pytest
 
 from retinue.model import AccountRecord, Direction, FollowEvent, PageRequest, PageRows
-from retinue.store.contract import Verdict
 from support.store_contract import FOLLOWERS, FOLLOWING, NOW, A, D, OpenStore, S, U, followed, run, unfollowed
 
 
@@ -75,18 +74,20 @@ def test_a_later_slot_is_taken_if_no_earlier_one_is_free(store: OpenStore) -> No
 
 
 @pytest.mark.parametrize("direction", Direction)
-def test_a_list_without_a_free_slot_rejects_follows(store: OpenStore, direction: Direction) -> None:
-    """A follow without a free slot is stored in neither list, and creates no account."""
-    others = ["b", "c", "d", "e"]
+def test_a_crowded_list_takes_later_slots_than_now(store: OpenStore, direction: Direction) -> None:
+    """A follow is stored behind its second, even behind the present one, and can be found there."""
+    others = ["b", "c", "d", "e", "f"]
     rows = [("a", one, 2) if direction is FOLLOWING else (one, "a", 2) for one in others]
 
-    assert store.follow(*rows, now=3) == [A, A, A, Verdict.LIST_FULL]
-    assert store.positions("a", direction) == [3, 2, 1]
-    assert not store.knows("e")
-    assert store.apply(FollowEvent(*rows[-1]), now=3) == [Verdict.LIST_FULL]
-    assert not store.knows("e")
-    assert store.follow(rows[-1], now=4) == [A]
-    assert store.positions("a", direction) == [4, 3, 2, 1]
+    assert store.follow(*rows[:4], now=3) == [A, A, A, A]
+    assert store.apply(FollowEvent(*rows[4]), now=3) == [A]
+    assert store.positions("a", direction) == [5, 4, 3, 2, 1]
+    assert store.names("a", direction) == ["f", "e", "d", "b", "c"]
+    assert [store.names("a", direction, as_of=second) for second in (1, 2)] == [[], ["f", "e", "d", "b", "c"]]
+    assert store.follow(*rows, now=4) == [D, D, D, D, D]
+    assert store.apply(unfollowed(*rows[3][:2], 3), now=4) == [A]
+    assert store.positions("a", direction) == [5, 3, 2, 1]
+    assert store.names("a", direction, as_of=2) == ["f", "e", "d", "b", "c"]
 
 
 def test_follows_are_idempotent(store: OpenStore) -> None:
