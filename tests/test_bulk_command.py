@@ -21,6 +21,7 @@ from retinue.ingest.records import FOLLOW_COLUMNS
 from retinue.ingest.tables import open_table
 from retinue.model import Direction, PageRequest
 from retinue.store.open import open_store
+from retinue.wire.rendering import ROW_ENCODING
 from running import Refused, Session, fresh_token, running_server
 from support.bulk_twins import EARLY, NOW
 from support.service import problems_of
@@ -46,7 +47,7 @@ def imported(store: Path, table: Path) -> subprocess.Popen[str]:
 def follows_of(store: Path) -> int:
     """How many follows a store has, after a look at all its invariants."""
     assert [] == problems_of(store)
-    with closing(open_store(str(store)).checker(SystemClock())) as checker:
+    with closing(open_store(str(store)).checker(SystemClock(), ROW_ENCODING)) as checker:
         return asyncio.run(checker.facts())["follows"]
 
 

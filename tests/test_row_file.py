@@ -18,6 +18,7 @@ from retinue.store.reading.row_file import HEADER_SLOTS, SLOT_BYTES, TEXT_BYTES,
 from retinue.wire import rendering
 from support.backends import CLUSTER
 from support.frozen_clock import FrozenClock
+from support.service import problems_of
 
 NOW = 1_700_000_000
 NAMES = {"ann": "Ann", "ben": "Ben " * 20, "cy": "", "dora": "Ðóra"}
@@ -262,3 +263,40 @@ def test_a_page_of_a_cluster_reads_no_account_that_the_file_has(cassandra_keyspa
     assert len(asyncio.run(served.graph.read(request)).rows) == len(NAMES) - 1
     assert served.graph.statements_sent() - before == 1
     served.close()
+
+
+def test_a_damaged_header_is_noticed(tmp_path: Path) -> None:
+    """For every byte of it: a newer revision than the true one would hide changes."""
+    path = tmp_path / "rows"
+    with closing(RowFileWriter(path)) as writer:
+        writer.write([1], [b"first"])
+        writer.save_state(State("0123456789abcdef" * 2, "boot", 3, 1))
+    content = path.read_bytes()
+    for at in range(8, 96):
+        path.write_bytes(content[:at] + bytes((content[at] ^ 0x10,)) + content[at + 1 :])
+        assert RowFile(path).state == State()
+
+
+def test_a_check_names_rows_that_differ_from_their_accounts(tmp_path: Path) -> None:
+    """A row of another text, a damaged one, one of no account; not those that are to be updated or are missing."""
+    served = with_accounts(Served(str(tmp_path / "graph.db"), tmp_path))
+    store = str(tmp_path / "graph.db")
+    served.step()
+    assert problems_of(store) == []
+    served.apply(AccountEvent(AccountRecord(key="ben", display_name="Other"), NOW))
+    with closing(RowFileWriter(served.path)) as writer:
+        writer.write([3], [None])
+    assert problems_of(store) == []
+    served.step()
+    begin = (HEADER_SLOTS + 2) * SLOT_BYTES
+    content = bytearray(served.path.read_bytes())
+    content[begin : begin + SLOT_BYTES] = content[begin - SLOT_BYTES : begin]
+    served.path.write_bytes(content)
+    with closing(RowFileWriter(served.path)) as writer:
+        writer.write([4], [b"another"])
+    served.close()
+
+    assert problems_of(store) == [
+        f"{store}: the row of account 2 is damaged",
+        f"{store}: the row of account 4 is not what the store has",
+    ]

@@ -25,6 +25,7 @@ from typing import Any
 
 from retinue.clock import SystemClock
 from retinue.store.open import open_store
+from retinue.wire.rendering import ROW_ENCODING
 from running import Failed, Refused, Session, command_of, fresh_token, running_server
 
 ACCOUNTS = 300
@@ -166,7 +167,7 @@ def _missing(store: Path, told: list[bytes]) -> int:
 
 def _is_unsound(store: Path) -> bool:
     async def problems() -> list[str]:
-        with closing(open_store(str(store)).checker(SystemClock())) as checker:
+        with closing(open_store(str(store)).checker(SystemClock(), ROW_ENCODING)) as checker:
             return [problem async for problem in checker.problems()]
 
     found = asyncio.run(problems())

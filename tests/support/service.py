@@ -141,7 +141,7 @@ def problems_of(store: str | Path) -> list[str]:
     """Return the problems that `check` finds in a store."""
 
     async def examine() -> list[str]:
-        checker = open_store(str(store)).checker(FrozenClock())
+        checker = open_store(str(store)).checker(FrozenClock(), rendering.ROW_ENCODING)
         try:
             return [problem async for problem in checker.problems()]
         finally:

@@ -38,8 +38,9 @@ def check(url: StoreUrl = default_of("store"), as_json: AsJson = False) -> None:
 
 async def _examine(store: "Store") -> tuple[list[str], dict[str, int]]:
     from retinue.clock import SystemClock
+    from retinue.wire.rendering import ROW_ENCODING
 
-    with closing(store.checker(SystemClock())) as checker:
+    with closing(store.checker(SystemClock(), ROW_ENCODING)) as checker:
         problems = [problem async for problem in checker.problems()]
         try:
             return problems, await checker.facts()

@@ -133,8 +133,8 @@ class Store(Protocol):
         """Open the quota counters. `alone`: no other process counts. Without `creates`, they must exist."""
         ...
 
-    def checker(self, clock: Clock) -> OpenChecker:
-        """Open the consistency check."""
+    def checker(self, clock: Clock, encoding: RowEncoding) -> OpenChecker:
+        """Open the consistency check; `encoding` is that of the row file."""
         ...
 
     def back_up(self, target: Path, on_progress: Callable[[int, int], None]) -> None:

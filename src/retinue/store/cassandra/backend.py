@@ -83,7 +83,7 @@ class CassandraStore:
         file = FileQuotaCounters(self.paths.quotas, alone=alone, creates=creates)
         return CassandraQuotaCounters(file, self._session(), self._node())
 
-    def checker(self, clock: Clock) -> CassandraChecker:
+    def checker(self, clock: Clock, encoding: RowEncoding) -> CassandraChecker:  # noqa: ARG002 - of the contract
         return CassandraChecker(self._session(), _backoff(clock))
 
     def back_up(self, target: Path, on_progress: Callable[[int, int], None]) -> None:  # noqa: ARG002 - of the contract

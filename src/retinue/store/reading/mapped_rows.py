@@ -38,7 +38,11 @@ class MappedRows:
             self._file = await self._open()
         if self._file is None:
             return
-        revision = self._file.state.revision
+        state = self._file.state
+        if state.store != self._store:
+            self._file = None
+            return
+        revision = state.revision
         if (revision, self._cache.revision) != (self._revision, self._cache.revision) or self._stale:
             changed = await self._cache.changed_since(revision, MAX_STALE)
             if changed is None:

@@ -10,6 +10,7 @@ import os
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from pathlib import Path
+from zlib import crc32
 
 import numpy as np
 from msgspec import Struct
@@ -20,14 +21,18 @@ TEXT_BYTES = 60
 HEADER_SLOTS = 64  # one page
 GROWTH = 65_536  # slots that are added at once
 
+SLOTS_AT_ONCE = 20_000  # of a check
+
 _ZEROED_AT_ONCE = 1 << 24
 _MAGIC = b"RTNROWS1"
 _SLOT = np.dtype([("text", f"S{TEXT_BYTES}"), ("check", "<u4")])
 _WORDS = SLOT_BYTES // 4
 _SEED = np.uint32(0x9E3779B1)
 _HEADER = np.dtype([("magic", "S8"), ("store", "S32"), ("boot", "S36"), ("revision", "<u8"), ("last_id", "<u8")])
+_HEADER_BYTES = _HEADER.itemsize  # then a checksum of four bytes
 
 Ids = NDArray[np.uint32]
+Slots = tuple[list[bytes], NDArray[np.bool_], NDArray[np.bool_]]  # texts, which are whole, which are empty
 
 
 def _factors() -> NDArray[np.uint32]:
@@ -59,13 +64,15 @@ class RowFile:
             self._map = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
         if len(self._map) < HEADER_SLOTS * SLOT_BYTES or len(self._map) % SLOT_BYTES or self._map[:8] != _MAGIC:
             raise ValueError(f"{path}: is no row file")
-        self._header = np.frombuffer(self._map, _HEADER, 1)
         self._words = np.frombuffer(self._map, "<u4", offset=HEADER_SLOTS * SLOT_BYTES).reshape(-1, _WORDS)
 
     @property
     def state(self) -> State:
-        """The origin of the file."""
-        header = self._header[0]
+        """The origin of the file; of no store if its header is damaged or half written."""
+        header_bytes = self._map[: _HEADER_BYTES + 4]
+        if crc32(header_bytes[:_HEADER_BYTES]) != int.from_bytes(header_bytes[_HEADER_BYTES:], "little"):
+            return State()
+        header = np.frombuffer(header_bytes, _HEADER, 1)[0]
         return State(header["store"].decode(), header["boot"].decode(), int(header["revision"]), int(header["last_id"]))
 
     def has_grown(self) -> bool:
@@ -82,6 +89,13 @@ class RowFile:
             return None
         texts: list[bytes] = words.view(_SLOT)["text"].ravel().tolist()
         return texts
+
+    def slots(self, first: int) -> Slots:
+        """Return the texts of some accounts from an id on, which are whole, and which slots are empty."""
+        words = self._words[first : first + SLOTS_AT_ONCE].copy()
+        ids = np.arange(first, first + len(words), dtype=np.uint32)
+        is_whole, is_empty = words @ _FACTORS == ids * _SEED, ~words.any(axis=1)
+        return words.view(_SLOT)["text"].ravel().tolist(), is_whole, is_empty
 
 
 class RowFileWriter:
@@ -103,7 +117,8 @@ class RowFileWriter:
         """Save the origin of the file. Call after its rows were written."""
         header = np.zeros(1, _HEADER)
         header[0] = (_MAGIC, state.store.encode(), state.boot.encode(), state.revision, state.last_id)
-        os.pwrite(self._descriptor, header.tobytes(), 0)
+        content = header.tobytes()
+        os.pwrite(self._descriptor, content + crc32(content).to_bytes(4, "little"), 0)
 
     def write(self, ids: Sequence[int], texts: Sequence[bytes | None]) -> None:
         """Write the texts of ascending accounts; None leaves a slot empty."""

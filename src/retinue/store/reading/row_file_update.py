@@ -80,18 +80,12 @@ class RowFileUpdate:
 
     def _write(self, ids: range) -> None:
         assert self._file is not None
-        values = self._source.get(ACCOUNT, ids)
+        values, encode = self._source.get(ACCOUNT, ids), self._encode
         texts = [
-            None if value is None else self._text(decode_account(account_id, unseal(ACCOUNT, account_id, value)))
+            None if value is None else text_of(decode_account(account_id, unseal(ACCOUNT, account_id, value)), encode)
             for account_id, value in zip(ids, values, strict=True)
         ]
         self._file.write(ids, texts)
-
-    def _text(self, account: StoredAccount | None) -> bytes | None:
-        if account is None or not account.is_visible:
-            return b""
-        text = self._encode(account.display_name, account.username)
-        return text if len(text) <= TEXT_BYTES else None
 
     def _meta(self, key: str) -> bytes | None:
         (value,) = self._source.get(META, (key,))
@@ -99,6 +93,14 @@ class RowFileUpdate:
 
     def _number(self, name: str) -> int:
         return int.from_bytes(self._meta(name) or b"", "little")
+
+
+def text_of(account: StoredAccount | None, encode: EncodeText) -> bytes | None:
+    """Return what the file must have of an account; None if its text is too long."""
+    if account is None or not account.is_visible:
+        return b""
+    text = encode(account.display_name, account.username)
+    return text if len(text) <= TEXT_BYTES else None
 
 
 def boot_id() -> str:

@@ -9,6 +9,7 @@ from retinue.clock import Clock
 from retinue.errors import InputError
 from retinue.model import Row, RowEncoding
 from retinue.quota.file_counters import FileQuotaCounters
+from retinue.store.check.row_file import wrong_rows
 from retinue.store.paths import Reach, StorePaths
 from retinue.store.reading.mapped_rows import MappedRows
 from retinue.store.sqlite import files
@@ -71,8 +72,11 @@ class SqliteStore:
     def quotas(self, *, alone: bool = False, creates: bool = True) -> FileQuotaCounters:
         return FileQuotaCounters(self.paths.quotas, alone=alone, creates=creates)
 
-    def checker(self, clock: Clock) -> SqliteChecker:  # noqa: ARG002 - of the contract
-        return SqliteChecker(self._path, self._access_path)
+    def checker(self, clock: Clock, encoding: RowEncoding) -> SqliteChecker:  # noqa: ARG002 - of the contract
+        rows = self.paths.rows
+        return SqliteChecker(
+            self._path, self._access_path, lambda source: wrong_rows(source, self.paths.rows, encoding.text)
+        )
 
     def back_up(self, target: Path, on_progress: Callable[[int, int], None]) -> None:
         back_up(self._path, target, on_progress)

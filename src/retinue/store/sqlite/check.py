@@ -8,6 +8,7 @@ import apsw
 from retinue.errors import StoreUnavailable
 from retinue.store.check import accounts, lists
 from retinue.store.check.invariants import invariants
+from retinue.store.layout.tables import Source
 from retinue.store.sqlite import check_schema, check_values, files
 from retinue.store.sqlite.engine import SqliteSource
 from retinue.store.sqlite.files import Execute
@@ -21,11 +22,12 @@ _ACCESS_FACTS: dict[str, Callable[[Execute], int]] = {
 
 
 class SqliteChecker:
-    """A `Checker` of both files."""
+    """A `Checker` of both files, and of a file of rows that `wrong_rows` compares with the graph."""
 
-    def __init__(self, graph: Path, access: Path) -> None:
+    def __init__(self, graph: Path, access: Path, wrong_rows: Callable[[Source], Iterable[str]]) -> None:
         self._graph_path = graph
         self._access_path = access
+        self._wrong_rows = wrong_rows
         self._graph = files.open_for_reading(graph, files.GRAPH)
         self._access = files.open_for_check(access, files.ACCESS)
 
@@ -62,6 +64,7 @@ class SqliteChecker:
         with files.one_state(self._graph):  # a writer at work must not look like a fault
             for problems in invariants(SqliteSource(self._graph)):
                 yield self._graph_path, problems
+        yield self._graph_path, self._wrong_rows(SqliteSource(self._graph))
         for find in check_values.OF_ACCESS:
             yield self._access_path, find(self._access.execute)
         for path in (self._graph_path, self._access_path):

@@ -1,0 +1,66 @@
+"""The invariant of the row file: what it says of an account is what the store says."""
+
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+
+from retinue.store.layout.accounts import LAST_ID, LAST_REVISION, decode_account
+from retinue.store.layout.sealing import unseal
+from retinue.store.layout.tables import ACCOUNT, CHANGE, META, Source
+from retinue.store.layout.tombstones import STORE_ID
+from retinue.store.reading.row_file import SLOTS_AT_ONCE, RowFile, Slots
+from retinue.store.reading.row_file_update import EncodeText, text_of
+
+
+def wrong_rows(source: Source, path: Path, encode: EncodeText) -> Iterator[str]:
+    """Yield rows that differ from their accounts. The source must return the newest state, also while others write.
+
+    Empty slots are right: readers ask the store for their rows. So are rows that changed after the file's revision.
+    """
+    file = None
+    with suppress(OSError, ValueError):
+        file = RowFile(path)
+    if file is None or file.state.store != (_meta(source, STORE_ID) or b"").hex():
+        return  # no reader uses it
+    first, last = 0, 1
+    while first <= last:
+        revision, found = file.state.revision, file.slots(first)
+        last = _number(source, LAST_ID)  # afterwards: accounts may have been added meanwhile
+        ids = range(first, min(last + 1, first + SLOTS_AT_ONCE))
+        wrong = [(account_id, how) for account_id, how in _differences(source, ids, found, encode) if how]
+        changed = _changed_after(source, revision) if wrong else set()
+        for account_id, how in wrong:
+            if changed is None or account_id in changed:
+                continue
+            yield f"the row of account {account_id} {how}"
+        first += SLOTS_AT_ONCE
+
+
+def _differences(source: Source, ids: range, found: Slots, encode: EncodeText) -> Iterator[tuple[int, str]]:
+    for account_id, value, text, is_whole, is_empty in zip(ids, source.get(ACCOUNT, ids), *found, strict=False):
+        if is_empty:
+            continue
+        if not is_whole:
+            yield account_id, "is damaged"
+        elif value is None:
+            yield account_id, "is of no account"
+        elif text != text_of(decode_account(account_id, unseal(ACCOUNT, account_id, value)), encode):
+            yield account_id, "is not what the store has"
+
+
+def _changed_after(source: Source, revision: int) -> set[int] | None:
+    """Return the accounts that changed; None if too many changes were made for readers to use the file."""
+    newest = _number(source, LAST_REVISION)
+    changes = source.scan(CHANGE, revision + 1, newest)
+    if len(changes) < newest - revision:
+        return None
+    return {int.from_bytes(unseal(CHANGE, key, value), "little") for key, value in changes}
+
+
+def _meta(source: Source, key: str) -> bytes | None:
+    (value,) = source.get(META, (key,))
+    return None if value is None else unseal(META, key, value)
+
+
+def _number(source: Source, name: str) -> int:
+    return int.from_bytes(_meta(source, name) or b"", "little")
