@@ -72,7 +72,8 @@ class Staging:
                 f"loading {rows:,} rows may need {needed / 1e9:.1f} GB of disk, and {free / 1e9:.1f} GB are free in"
                 f" {self._folder.path.parent} (TMPDIR names another folder)"
             )
-        self._ordinary = "is_ordinary"
+        self._is_ordinary = "is_ordinary"  # the condition for a row that its pair's other rows may forbid
+        self._ordinary = self._is_ordinary
         self._named = ""  # the condition `_ordinary` at which the table `name` was made
         self._duck = connect(
             self._folder.path / "staging.duckdb",
@@ -113,6 +114,7 @@ class Staging:
             and self._number("SELECT count(*) FROM staged") != _count_lines(table.source) - 1
         ):
             raise CannotLoadInBulk("not a row for each line")
+        self._leave_out_pairs()
 
     def _source(self, table: CsvTable | ParquetTable) -> str:
         if isinstance(table, ParquetTable):
@@ -164,21 +166,23 @@ class Staging:
         return self._number(f"SELECT approx_count_distinct(name) FROM ({both})")
 
     def leave_out(self, names: Sequence[str]) -> None:
-        """Leave out rows with these names, and pairs with other rows.
-
-        The rows of a pair are stored in the order of the file.
-        """
-        self._duck.execute("CREATE TABLE refused AS SELECT unnest(?) AS name", (list(names),))
+        """Leave out rows with these names, and other rows of their pairs."""
         if names:
+            self._duck.execute("CREATE TABLE refused AS SELECT unnest(?) AS name", (list(names),))
             refused = "SELECT name FROM refused"
-            self._ordinary += f" AND follower NOT IN ({refused}) AND followee NOT IN ({refused})"
+            self._is_ordinary += f" AND follower NOT IN ({refused}) AND followee NOT IN ({refused})"
+            self._ordinary = self._is_ordinary
+            self._leave_out_pairs()
+
+    def _leave_out_pairs(self) -> None:
+        """Leave out the pairs with other rows: the rows of a pair are stored in the order of the file."""
         self._duck.execute(
-            f"CREATE TABLE odd AS SELECT DISTINCT follower, followee FROM staged WHERE ({self._ordinary}) IS NOT TRUE"
-            " AND follower IS NOT NULL AND followee IS NOT NULL"
+            f"CREATE OR REPLACE TABLE odd AS SELECT DISTINCT follower, followee FROM staged"
+            f" WHERE ({self._is_ordinary}) IS NOT TRUE AND follower IS NOT NULL AND followee IS NOT NULL"
         )
         if self._number("SELECT count(*) FROM odd"):
             is_odd = "SELECT 1 FROM odd WHERE odd.follower = staged.follower AND odd.followee = staged.followee"
-            self._ordinary += f" AND NOT EXISTS ({is_odd})"
+            self._ordinary = f"{self._is_ordinary} AND NOT EXISTS ({is_odd})"
 
     def set_account_ids(self, account_ids: Sequence[int]) -> None:
         """Set the account ids of `names`, in the same order."""

@@ -19,29 +19,37 @@ class Resolver:
         self._accounts = accounts
         self._keys: dict[str, int] = {}
         self._names: dict[str, int] = {}
+        self._unknown: set[str] = set()  # texts that mean no account, until one is created or renamed
 
     def forget(self) -> None:
         """Drop everything."""
         self._keys.clear()
-        self._names.clear()
+        self.forget_names()
 
     def forget_names(self) -> None:
         """Call after a rename."""
         self._names.clear()
+        self._unknown.clear()
 
     def forget_name(self, name: str) -> None:
         """Call before an account with this key is created."""
         self._names.pop(name, None)
+        self._unknown.clear()
 
     def prefetch(self, texts: Iterable[str]) -> None:
         """Look up keys or names at once."""
         missing = sorted({text for text in texts if text not in self._keys and text not in self._names})
         for text, (by_key, by_name) in zip(missing, self._accounts.with_texts(missing), strict=True):
-            self._remember(self._keys, text, by_key)
-            self._remember(self._names, text, by_key or by_name)
+            if by_key is None and by_name is None:
+                if names.is_own_key(text):
+                    self._unknown.add(text)
+            else:
+                self._remember(self._keys, text, by_key)
+                self._remember(self._names, text, by_key or by_name)
 
     def learn(self, text: str, account_id: int) -> None:
         """Cache a new account by its key, which is also its username."""
+        self._unknown.clear()
         for cache in (self._keys, self._names):
             if len(cache) >= MAX_CACHED:
                 cache.clear()
@@ -49,6 +57,8 @@ class Resolver:
 
     def with_key(self, key: str) -> int | None:
         """Return the account with a key."""
+        if key in self._unknown:
+            return None
         found = self._keys.get(key)
         return self._remember(self._keys, key, self._accounts.with_key(key)) if found is None else found
 
@@ -59,6 +69,8 @@ class Resolver:
 
     def find(self, name: str) -> int | None:
         """Return the account that an imported name means, or None."""
+        if name in self._unknown:
+            return None
         found = self._names.get(name) or self.with_key(name)
         if found is None:
             found = self._remember(self._names, name, self._accounts.with_username(names.fold(name)))
