@@ -4,11 +4,11 @@ Writers may work meanwhile, so a fault counts only if it is still there a moment
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Iterable, Iterator
 from itertools import islice
 
 from retinue.errors import StoreUnavailable
-from retinue.store.cassandra.parts import PartDirectory
+from retinue.store.cassandra.parts import PartDirectory, wrong_pointers
 from retinue.store.cassandra.retry import Backoff, RetryingSession
 from retinue.store.cassandra.session import Session
 from retinue.store.cassandra.source import CassandraSource
@@ -28,10 +28,14 @@ class CassandraChecker:
         self._backoff = backoff
 
     async def problems(self) -> AsyncIterator[str]:
-        first = [_first(problems) for problems in invariants(self._source())]
+        try:
+            first = [_first(problems) for problems in self._invariants()]
+        except StoreUnavailable as error:  # of the directory of parts
+            yield f"{self._session.location}: {_UNCHECKED} {error.detail}"
+            return
         if any(first):
             await asyncio.sleep(_AGAIN_AFTER_SECONDS)
-            again = [_first(problems) for problems in invariants(self._source())]
+            again = [_first(problems) for problems in self._invariants()]
             for before, now in zip(first, again, strict=True):
                 is_whole = not any(map(_is_end, before))
                 for problem in now:
@@ -39,7 +43,7 @@ class CassandraChecker:
                         yield f"{self._session.location}: {problem}"
 
     async def facts(self) -> dict[str, int]:
-        source = self._source()
+        source, _ = self._source()
         count = self._session.rows
         return {
             "accounts": sum(account is not None for _, account in accounts.accounts_of(source)),
@@ -51,10 +55,16 @@ class CassandraChecker:
     def close(self) -> None:
         self._session.close()
 
-    def _source(self) -> CassandraSource:
+    def _invariants(self) -> Iterator[Iterable[str]]:
+        source, wrong = self._source()
+        yield from invariants(source)
+        yield wrong
+
+    def _source(self) -> tuple[CassandraSource, Iterable[str]]:
+        """Return the keyspace, and the sentences about its pointers."""
         session, parts = RetryingSession(self._session, self._backoff), PartDirectory()
         parts.load(session)
-        return CassandraSource(session, parts)
+        return CassandraSource(session, parts), wrong_pointers(parts, session)
 
 
 def _first(problems: Iterable[str]) -> list[str]:

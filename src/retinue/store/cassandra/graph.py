@@ -15,11 +15,12 @@ from retinue.errors import StoreUnavailable
 from retinue.model import Account, AccountRecord, PageRequest, PageRows, Profile, RowEncoding, Shown_co
 from retinue.store.bulk import Intervals
 from retinue.store.cassandra.lease import STATE
-from retinue.store.cassandra.parts import PartDirectory
+from retinue.store.cassandra.parts import ListPart, PartDirectory, sealed_pointer
 from retinue.store.cassandra.places import LAST_SLOT, NEWEST, PLACES, PLAIN, key_of, slot_of
 from retinue.store.cassandra.session import Session
 from retinue.store.cassandra.source import CassandraSource
 from retinue.store.cassandra.statements import Row, chunks
+from retinue.store.layout.sealing import damaged
 from retinue.store.layout.tables import Key, Table
 from retinue.store.reading.reader import LayoutReader
 from retinue.store.reading.row_file_update import RowFileUpdate, boot_id
@@ -87,7 +88,9 @@ class CassandraRows:
             rows += found[:pointer]
             if pointer == len(found):
                 break
-            low, _, child = found[pointer]
+            low, value, child = found[pointer]
+            if value != sealed_pointer(table, owner, ListPart(low, child)):
+                raise damaged(table, key_of(table, owner, low), "its pointer to a part is wrong")
             bound = rows[-1][0] - 1 if pointer else bound
             rows += await self._part(table, (owner, child), (low, bound), limit - len(rows))
             if len(rows) == limit or low == 0:

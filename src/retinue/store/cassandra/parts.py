@@ -9,18 +9,22 @@ never read.
 from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import pairwise
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from msgspec import msgpack
 
-from retinue.store.cassandra.places import LAST_SLOT, NEWEST, PLACES
+from retinue.store.cassandra.places import LAST_SLOT, NEWEST, PLACES, key_of
 from retinue.store.cassandra.redo_log import DIVIDE, ERASE, POINT, PUT, Write
-from retinue.store.cassandra.statements import chunks
-from retinue.store.layout.tables import TABLES, Table
+from retinue.store.cassandra.statements import Row, chunks
+from retinue.store.layout.sealing import seal, unseal
+from retinue.store.layout.tables import TABLES, KeyKind, Table
 
 MAX_ROWS = 4_096  # of one kind in one part
 KEPT_ROWS = 256  # of the newest part, when its older rows are moved
 
+_POINTER_BYTES = 8
+_PART = Table(40, "part", KeyKind.TEXT)  # its checksums are over the names of a list's table and owner
+_POINTERS = "SELECT slot, value, child FROM {} WHERE owner = ? AND part = ? AND kind = ? AND slot < ?"
 _LOAD = "SELECT name, owner, parts FROM part"
 _TABLES = {table.name: table for table in TABLES}
 
@@ -49,7 +53,7 @@ _decode = msgpack.Decoder(tuple[ListPart, ...]).decode
 class RowReads(Protocol):
     """A session that can read a small table."""
 
-    def rows(self, query: str) -> list[tuple[str, int, bytes]]:
+    def rows(self, query: str, values: Sequence[Any] = ()) -> list[Row]:
         """Run one read."""
         ...
 
@@ -64,7 +68,7 @@ class PartDirectory:
         """Read all parts."""
         self._parts = {}
         for name, owner, parts in session.rows(_LOAD):
-            self.learn(_TABLES[name], owner, _decode(parts))
+            self.learn(_TABLES[name], owner, _decode(unseal(_PART, f"{name} {owner}", parts)))
 
     def learn(self, table: Table, owner: int, parts: Parts) -> None:
         """Note the parts of a list."""
@@ -137,7 +141,7 @@ def divide(parts: Parts, division: Division) -> tuple[Parts, list[Write]]:
         *_moved(division, zip(made, pieces, strict=True)),
         *(_erasure(division, NEWEST, *gap) for gap in erased),
         *(_erasure(division, each.number, above.low - 1, LAST_SLOT) for each, above in pairwise(parts)),
-        Write(1, "part", DIVIDE, (table.name, owner, msgpack.encode(after))),
+        Write(1, _PART.name, DIVIDE, (table.name, owner, _sealed_parts(table, owner, after))),
     ]
 
 
@@ -146,7 +150,29 @@ def _moved(division: Division, pieces: Iterable[tuple[ListPart, Sequence[tuple[i
     name, kind, _ = PLACES[division.table]
     for made, rows in pieces:
         yield from (Write(0, name, PUT, (division.owner, made.number, kind, slot, value)) for slot, value in rows)
-        yield Write(1, name, POINT, (division.owner, NEWEST, kind, made.low, b"", made.number))
+        sealed = sealed_pointer(division.table, division.owner, made)
+        yield Write(1, name, POINT, (division.owner, NEWEST, kind, made.low, sealed, made.number))
+
+
+def sealed_pointer(table: Table, owner: int, part: ListPart) -> bytes:
+    """Return the value of the row that points to a part."""
+    return seal(table, key_of(table, owner, part.low), part.number.to_bytes(_POINTER_BYTES, "little"))
+
+
+def wrong_pointers(directory: PartDirectory, session: RowReads) -> Iterator[str]:
+    """Yield the divided lists whose pointers do not lead to their parts."""
+    for table in TABLES:
+        for owner in directory.owners(table):
+            parts = directory.of(table, owner)
+            expected = {part.low: (sealed_pointer(table, owner, part), part.number) for part in parts[:-1]}
+            place = PLACES[table]
+            rows = session.rows(_POINTERS.format(place.name), (owner, NEWEST, place.kind, parts[-1].low))
+            if {slot: (value, child) for slot, value, child in rows if child is not None} != expected:
+                yield f"{table.name} of account {owner}: a pointer to its older parts is wrong"
+
+
+def _sealed_parts(table: Table, owner: int, parts: Parts) -> bytes:
+    return seal(_PART, f"{table.name} {owner}", msgpack.encode(parts))
 
 
 def _erasure(division: Division, part: int, low: int, high: int) -> Write:
