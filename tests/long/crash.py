@@ -1,15 +1,17 @@
 """Kill the writing process at random instants while pages are read, and look for lost events.
 
-Each life of the writer is a `retinue apply` that gets a seeded mix of events of all kinds through a pipe, in small
-pieces, and is killed (SIGKILL) at a random instant: while it starts, between groups, in the middle of one. Every event
-of a group that was acknowledged is then applied again: it must be a duplicate, or rejected as erased if its account was
-erased meanwhile. `check` must find every invariant whole. A server reads pages of the
-store all the time.
+Each life of the writer is killed (SIGKILL) at a random instant: while it starts, between groups, in the middle of one.
+Most are a `retinue apply` that gets a seeded mix of events of all kinds through a pipe, in small pieces: every event of
+a group that was acknowledged is then applied again, and must be a duplicate, or rejected as erased if its account was
+erased meanwhile. Others import files of any size, or erase and compact: the same command must then run to its end, and
+change nothing when it runs once more. `check` must find every invariant whole, the row file included. A server reads
+pages of the store all the time; its processes are killed too, with its updater of the row file.
 """
 
 import argparse
 import asyncio
 import json
+import os
 import random
 import signal
 import subprocess
@@ -33,6 +35,11 @@ KILLS_PER_STORE = 25
 EVENTS_PER_LIFE = 12_000
 PIECE = 400  # events that are written to the pipe at once
 LONGEST_LIFE_SECONDS = 1.5
+IMPORTED_ROWS = (20, 500, 5_000, 60_000, 400_000)  # so many as the last are loaded in bulk
+_IMPORTED_WEIGHTS = (6, 6, 6, 4, 1)
+_LIVES = ("apply", "import", "compact")
+_LIVES_WEIGHTS = (10, 6, 1)
+LIVES_PER_SERVER = 5
 _KINDS = ("follow", "unfollow", "account", "visibility", "erase")
 _WEIGHTS = (60, 25, 8, 6, 0.02)
 
@@ -48,6 +55,9 @@ class Figures:
     pages: int = 0
     refusals: int = 0
     lives_told: int = 0  # lives with an acknowledged group
+    imports: int = 0
+    compactions: int = 0
+    servers: int = 0
 
 
 def main() -> int:
@@ -71,6 +81,7 @@ def main() -> int:
         return 1
     print(f"{figures.kills} kills in {time.perf_counter() - start:.0f} s, {figures.lives_told} after acknowledgements")
     print(f"{figures.acknowledged:,} events acknowledged, {figures.lost} lost; {figures.unsound} checks not clean")
+    print(f"of these {figures.imports} imports and {figures.compactions} compactions; {figures.servers} servers killed")
     print(f"{figures.pages:,} pages read meanwhile, and {figures.refusals:,} refusals for hidden accounts")
     return 1 if figures.lost or figures.unsound else 0
 
@@ -80,19 +91,86 @@ def _one_store(draw: random.Random, figures: Figures, kills: int) -> None:
     with tempfile.TemporaryDirectory(prefix="retinue-crash-") as folder:
         store = Path(folder) / "graph.db"
         open_store(str(store)).create()
-        reading = _Reading()
-        with running_server(store) as server, reading.of(server.base_url, fresh_token(server, store)):
-            for _ in range(kills):
-                told = _one_life(draw, store)
-                figures.kills += 1
-                figures.acknowledged += len(told)
-                figures.lives_told += bool(told)
-                figures.lost += _missing(store, told)
-                figures.unsound += _is_unsound(store)
-        figures.pages += reading.pages
-        figures.refusals += reading.refusals
-        if reading.fault:
-            raise Failed(reading.fault)
+        while kills > 0:
+            lives = min(kills, LIVES_PER_SERVER)
+            kills -= lives
+            _beside_a_server(draw, figures, store, lives)
+
+
+def _beside_a_server(draw: random.Random, figures: Figures, store: Path, lives: int) -> None:
+    """Kill writers beside a server, and at last, if it falls so, the server."""
+    reading = _Reading()
+    with running_server(store) as server:
+        with reading.of(server.base_url, fresh_token(server, store)):
+            for _ in range(lives):
+                _kill_one(draw, figures, store)
+        if draw.random() < 0.5:
+            time.sleep(draw.uniform(0, LONGEST_LIFE_SECONDS))
+            figures.servers += 1
+            for pid in server.processes():
+                os.kill(pid, signal.SIGKILL)
+    figures.pages += reading.pages
+    figures.refusals += reading.refusals
+    if reading.fault:
+        raise Failed(reading.fault)
+    figures.unsound += _is_unsound(store)
+
+
+def _kill_one(draw: random.Random, figures: Figures, store: Path) -> None:
+    (kind,) = draw.choices(_LIVES, _LIVES_WEIGHTS)
+    figures.kills += 1
+    if kind == "apply":
+        told = _one_life(draw, store)
+        figures.acknowledged += len(told)
+        figures.lives_told += bool(told)
+        figures.lost += _missing(store, told)
+    elif kind == "import":
+        figures.imports += 1
+        figures.unsound += _killed(
+            draw, "import", "--json", "--store", store, _file_of_follows(draw, store), store=store
+        )
+        figures.lost += _changes_of_import(store)
+    else:
+        figures.compactions += 1
+        figures.unsound += _killed(
+            draw, "erase", "--compact", "--store", store, f"a{draw.randrange(ACCOUNTS)}", store=store
+        )
+    figures.unsound += _is_unsound(store)
+
+
+def _killed(draw: random.Random, *arguments: str | Path, store: Path) -> bool:
+    """Run a command, kill it at any instant, and look at what it left; then run it to its end."""
+    command = command_of(*arguments)
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
+        time.sleep(draw.uniform(0, 2 * LONGEST_LIFE_SECONDS))
+        process.kill()
+    is_unsound = _is_unsound(store)
+    done = subprocess.run(command, capture_output=True, check=False, text=True)
+    if done.returncode > 1 or "rror:" in done.stderr:
+        raise Failed(f"{' '.join(command)}: {done.stdout}{done.stderr}")
+    return is_unsound
+
+
+def _file_of_follows(draw: random.Random, store: Path) -> Path:
+    """Write follows of old and new accounts, some without a time."""
+    path = store.with_name("follows.csv")
+    newest, (rows,) = int(time.time()) - 10, draw.choices(IMPORTED_ROWS, _IMPORTED_WEIGHTS)
+    accounts = ACCOUNTS + rows // 20
+    lines = ["follower,followee,followed_at"]
+    for _ in range(rows):
+        one, other = draw.sample(range(accounts), 2)
+        at = "" if draw.random() < 0.1 else newest - draw.randrange(100_000)
+        lines.append(f"a{one},a{other},{at}")
+    path.write_text("\n".join(lines) + "\n")
+    return path
+
+
+def _changes_of_import(store: Path) -> int:
+    """Import the same file once more; return the number of rows that changed anything."""
+    command = command_of("import", "--json", "--store", store, store.with_name("follows.csv"))
+    done = subprocess.run(command, capture_output=True, check=False, text=True)
+    (counts,) = json.loads(done.stdout).values()
+    return int(counts["accepted"]) + int(counts["updated"]) + int(counts["ended"])
 
 
 # --- a life of the writer -------------------------------------------------------------------------------------------

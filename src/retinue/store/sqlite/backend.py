@@ -73,7 +73,6 @@ class SqliteStore:
         return FileQuotaCounters(self.paths.quotas, alone=alone, creates=creates)
 
     def checker(self, clock: Clock, encoding: RowEncoding) -> SqliteChecker:  # noqa: ARG002 - of the contract
-        rows = self.paths.rows
         return SqliteChecker(
             self._path, self._access_path, lambda source: wrong_rows(source, self.paths.rows, encoding.text)
         )
