@@ -9,7 +9,7 @@ from msgspec import Struct, field
 
 from retinue.clock import Clock
 from retinue.ingest.importer import Import, ImportCounts, end_missing, import_accounts, import_follows
-from retinue.ingest.records import ACCOUNT_COLUMNS, FOLLOW_COLUMNS, Columns, Table, account_record, follow_record
+from retinue.ingest.records import ACCOUNT_COLUMNS, FOLLOW_COLUMNS, Columns, Table, account_of, follow_record
 from retinue.ingest.rejects import RejectsFile, check_first_rows
 from retinue.ingest.snapshot import Snapshot
 from retinue.ingest.tables import open_table
@@ -100,7 +100,7 @@ def open_import(store: Store, sources: Sources, clock: Clock) -> Iterator[Import
         # Files whose first rows are all rejected for one reason are refused.
         received_at = clock.now()
         for path, table in accounts.items():
-            check_first_rows(str(path), table, lambda row: account_record(row.values))
+            check_first_rows(str(path), table, account_of)
         for path, table in follows.items():
             check_first_rows(str(path), table, lambda row: follow_record(row.values, received_at))
         store.create()

@@ -73,7 +73,7 @@ async def import_accounts(run: Import, name: str, table: Table, on_progress: OnP
 
     def read(row: RawRow) -> AccountRecord:
         counts.nuls_removed += records.count_nuls(row.values)
-        record = records.account_record(row.values)
+        record = records.account_of(row)
         if run.snapshot is not None:
             run.snapshot.check_account(row)
         return record

@@ -3,14 +3,16 @@
 import os
 import shutil
 import zlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import duckdb
 
 from retinue.duck import connect
 from retinue.errors import InputError
 from retinue.escaping import sql_name, sql_text
+from retinue.ingest import plain_accounts
 from retinue.ingest.records import Columns, RawRow
 from retinue.ingest.sources import PARQUET_MAGIC, Source
 from retinue.ingest.values import FIRST_MILLISECONDS
@@ -44,11 +46,16 @@ class ParquetTable:
     def __iter__(self) -> Iterator[RawRow]:
         self.position = 0
         try:
-            self._connection.execute(f"SELECT {self._picked} FROM {self.rows()}")  # noqa: S608 - known columns
+            self._connection.execute(
+                f"SELECT {self._picked}, NULL, {self._is_plain} FROM {self.rows()}"  # noqa: S608 - known columns
+            )
             while batch := self._connection.fetchmany(_BATCH):
                 for values in batch:
                     self.position += 1
-                    yield RawRow(self.position, dict(zip(self._names, values, strict=True)), repr(values))
+                    if values[-1]:
+                        yield RawRow(self.position, {}, "", account=self._account(values))
+                    else:
+                        yield self._row(self.position, values[:-2])
         except duckdb.OutOfMemoryException as error:
             raise MemoryError from error
         except duckdb.Error as error:
@@ -63,7 +70,10 @@ class ParquetTable:
         )
         while batch := self._connection.fetchmany(_BATCH):
             for number, *values in batch:
-                yield RawRow(number + 1, dict(zip(self._names, values, strict=True)), repr(tuple(values)))
+                yield self._row(number + 1, values)
+
+    def _row(self, number: int, values: Sequence[Any]) -> RawRow:
+        return RawRow(number, dict(zip(self._names, values, strict=True)), repr(tuple(values)))
 
     def rows(self, *, numbered: bool = False) -> str:
         """Return the file in SQL, with the column `file_row_number` if `numbered`."""
@@ -86,6 +96,8 @@ class ParquetTable:
         self.size = int(count[0]) if count else 0
         self.kinds = {name: kind for name, kind, *_ in described}
         self._picked = ", ".join(_plain_column(name, kind) for name, kind in self.kinds.items())
+        self._is_plain = plain_accounts.condition(self.kinds)
+        self._account = plain_accounts.reader(self._names)
 
     def _neutral_name(self) -> Path:
         name = self._folder.path / "table.parquet"
@@ -125,8 +137,12 @@ def plain_time(name: str, kind: str) -> str:
 
 
 def _plain_column(name: str, kind: str) -> str:
-    # Decimals become text, which needs no library.
+    # Decimals become text, which needs no library; integers of ids too, as they are stored.
     column = sql_name(name)
     if kind in _TIMES:
         return plain_time(column, kind)
-    return f"CAST({column} AS VARCHAR)" if kind.startswith(("DECIMAL", "HUGEINT", "UHUGEINT")) else column
+    return (
+        f"CAST({column} AS VARCHAR)"
+        if kind.startswith(("DECIMAL", "HUGEINT", "UHUGEINT")) or (name == "id" and kind in plain_accounts.INTEGERS)
+        else column
+    )

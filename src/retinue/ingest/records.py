@@ -14,7 +14,8 @@ from retinue.model import AccountRecord, FollowRecord
 class RawRow(NamedTuple):
     """One row of a file. With a `fault` its values cannot be read. `line` is a row number in Parquet.
 
-    `replaced` counts lone surrogates, which are U+FFFD in the fields `changed`.
+    `replaced` counts lone surrogates, which are U+FFFD in the fields `changed`. Of a row that was read as an `account`
+    already there are neither values nor text: a store refuses it only if it was erased, and then keeps no text.
     """
 
     line: int
@@ -23,6 +24,7 @@ class RawRow(NamedTuple):
     fault: BadRecord | None = None
     replaced: int = 0
     changed: frozenset[str] = frozenset()
+    account: AccountRecord | None = None
 
 
 class Table(Protocol):
@@ -91,6 +93,11 @@ def _check_end(values: Values, followed_at: int | None, ended_at: int) -> None:
         kind = "ended_at: is not later than followed_at"
         end, start = read.shown(values["ended_at"]), read.shown(values["followed_at"])
         raise BadRecord(kind, f"ended_at: {end} is not later than followed_at, {start}")
+
+
+def account_of(row: RawRow) -> AccountRecord:
+    """Return the account of a row. Raises `BadRecord`."""
+    return row.account or account_record(row.values)
 
 
 def account_record(values: Values) -> AccountRecord:

@@ -11,6 +11,7 @@ import duckdb
 
 from retinue.escaping import sql_name, sql_text
 from retinue.ingest.parquet import ParquetTable, plain_time
+from retinue.ingest.plain_accounts import INTEGERS
 from retinue.ingest.tables import CsvTable
 from retinue.names import fold
 
@@ -26,7 +27,6 @@ _TEXT_SECOND = f"""CASE
     ELSE -1 END"""
 _NAMES = ("follower", "followee")
 _FURTHER = ("ended_at", "followed_at", "following_position", "followers_position")
-_INTEGERS = {"TINYINT", "SMALLINT", "INTEGER", "BIGINT", "UTINYINT", "USMALLINT", "UINTEGER", "UBIGINT"}
 _IS_ASCII = "strlen(name) = length(name)"
 _SEVERAL = "SELECT fold FROM folded GROUP BY fold HAVING count(*) > 1"
 
@@ -101,13 +101,13 @@ def _says_more(columns: Collection[str]) -> str:
 def _trimmed(name: str, kind: str = "VARCHAR") -> str:
     if kind == "VARCHAR":
         return f"trim({name}) AS {name}"
-    return f"CAST({name} AS VARCHAR) AS {name}" if kind in _INTEGERS else name
+    return f"CAST({name} AS VARCHAR) AS {name}" if kind in INTEGERS else name
 
 
 def _parquet_second(kind: str) -> str:
     if not kind:
         return "0"
-    if kind in _INTEGERS:
+    if kind in INTEGERS:
         return "CASE WHEN followed_at IS NULL THEN 0 WHEN followed_at = 0 THEN -1 ELSE CAST(followed_at AS BIGINT) END"
     if kind.startswith("TIMESTAMP"):
         second = plain_time(sql_name("followed_at"), kind)

@@ -8,6 +8,7 @@ a name when it claims another one later. Claims outlive a rename, so a late even
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from itertools import chain
+from operator import attrgetter
 from typing import Any
 
 from msgspec.structs import replace
@@ -22,6 +23,7 @@ from retinue.store.rules.resolver import Resolver
 from retinue.store.rules.tombstones import Tombstones
 
 PROFILE_FIELDS = ("bio_description", "avatar_url", "bio_url", "is_verified", "likes_count", "video_count")
+_PROFILE = attrgetter(*PROFILE_FIELDS)
 
 
 class Accounts:
@@ -273,12 +275,21 @@ class Accounts:
 
 def _new_account(account_id: int, record: AccountRecord, at: int) -> StoredAccount:
     username = record.username or ""
-    account = StoredAccount(account_id, record.key or username, names.as_answered(username), at, has_name=True)
-    if record.display_name is not None:
-        account = replace(account, display_name=record.display_name, display_name_at=at)
-    if record.visibility is not None:
-        account = replace(account, visibility=record.visibility.value, visibility_at=at)
-    return _with_profile(account, record, at)
+    profile = {
+        field: (at, value) for field, value in zip(PROFILE_FIELDS, _PROFILE(record), strict=True) if value is not None
+    }
+    return StoredAccount(
+        account_id,
+        record.key or username,
+        names.as_answered(username),
+        at,
+        record.display_name or "",
+        0 if record.display_name is None else at,
+        0 if record.visibility is None else record.visibility.value,
+        0 if record.visibility is None else at,
+        has_name=True,
+        profile=profile,
+    )
 
 
 def _is_plain(text: str) -> bool:

@@ -1,0 +1,62 @@
+"""Accounts whose columns are records as they are: DuckDB tells which rows of a Parquet file these are.
+
+`records.account_record` reads all others, and would read the same from these.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from operator import itemgetter
+from typing import Any
+
+from msgspec.structs import replace
+
+from retinue.escaping import sql_name
+from retinue.ingest.records import PROFILE_FIELDS
+from retinue.ingest.values import MAX_COUNT, VISIBILITIES
+from retinue.model import AccountRecord
+
+INTEGERS = frozenset({"TINYINT", "SMALLINT", "INTEGER", "BIGINT", "UTINYINT", "USMALLINT", "UINTEGER", "UBIGINT"})
+
+_COLUMNS = ("username", "id", "display_name", "visibility", *PROFILE_FIELDS)
+_TEXTS = ("display_name", "bio_description", "avatar_url", "bio_url")
+_COUNTS = ("likes_count", "video_count")
+
+
+def condition(kinds: Mapping[str, str]) -> str:
+    """Return the SQL for whether a row is plain, given the types of its columns."""
+    if kinds.get("username") != "VARCHAR":
+        return "false"
+    conditions = ["regexp_full_match(username, '[A-Za-z0-9_.]{1,64}')"]
+    conditions += [_is_plain(name, kind) for name, kind in kinds.items() if name != "username"]
+    return f"coalesce({' AND '.join(conditions)}, false)"
+
+
+def _is_plain(name: str, kind: str) -> str:
+    column = sql_name(name)
+    wanted = "false"
+    if name == "id":
+        wanted = "true" if kind in INTEGERS else _of_text(kind, f"regexp_full_match({column}, '[!-~]{{1,64}}')")
+    elif name in _TEXTS:
+        wanted = _of_text(kind, f"NOT contains({column}, chr(0))")
+    elif name == "visibility":
+        wanted = _of_text(kind, f"{column} IN ({', '.join(repr(word) for word in VISIBILITIES)})")
+    elif name == "is_verified":
+        wanted = "true" if kind == "BOOLEAN" else "false"
+    elif name in _COUNTS and kind in INTEGERS:
+        wanted = f"{column} BETWEEN 0 AND {MAX_COUNT}"
+    return f"({column} IS NULL OR {wanted})"
+
+
+def _of_text(kind: str, wanted: str) -> str:
+    return wanted if kind == "VARCHAR" else "false"
+
+
+def reader(names: Sequence[str]) -> Callable[[Sequence[Any]], AccountRecord]:
+    """Return what makes a record of a plain row, given the names of its columns. A None must follow these."""
+    pick = itemgetter(*(names.index(name) if name in names else len(names) for name in _COLUMNS))
+
+    def read(row: Sequence[Any]) -> AccountRecord:
+        record = AccountRecord(*pick(row))
+        word: Any = record.visibility
+        return record if word is None else replace(record, visibility=VISIBILITIES[word])
+
+    return read
