@@ -258,6 +258,6 @@ def test_the_coordinator_runs_maintenance(store_path: Path) -> None:
         asyncio.run(writer.add_accounts([AccountRecord("hub", visibility=Visibility.PRIVATE)], now))
 
     with closing(apsw.Connection(str(store_path))) as other:
-        assert other.execute("SELECT count(*) FROM moving").get > 0
+        assert other.execute("SELECT count(*) FROM relocation").get > 0
         with running_server(store_path):
-            waiting_for(lambda: other.execute("SELECT count(*) FROM moving").get == 0)
+            waiting_for(lambda: other.execute("SELECT count(*) FROM relocation").get == 0)
