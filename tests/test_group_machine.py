@@ -9,7 +9,7 @@ import asyncio
 from collections import Counter
 from collections.abc import Callable, Coroutine, Sequence
 from random import Random
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import pytest
 from hypothesis import settings
@@ -121,12 +121,28 @@ class Mixture:
         return self.account(self.random.choice([None, self.key()]))
 
 
+class Setting(NamedTuple):
+    """When follows begin: a list of more of them than seconds is crowded."""
+
+    begin: int
+    seconds: int
+
+
+SETTINGS = {
+    "spread": Setting(1_600_000_000, 20_000),
+    "crowded": Setting(1_600_000_000, 4),
+    "without earlier slots": Setting(5, 20),
+    "at the earliest second of groups": Setting(loader.EARLIEST - 2, 4),
+}
+
+
 class GroupStory(RuleBasedStateMachine):
     """A store with two writers, its twin, and the model."""
 
-    def __init__(self, make: Callable[[], Any], patch: pytest.MonkeyPatch) -> None:
+    def __init__(self, make: Callable[[], Any], setting: Setting, patch: pytest.MonkeyPatch) -> None:
         super().__init__()
         self.patch = patch
+        self.now, self.seconds = setting.begin + setting.seconds, setting.seconds
         self.backends = [make(), make()]
         self.clock = TickingClock(0.01)
         self.quick = [self.backends[0].open_writer(self.clock) for _ in range(2)]
@@ -135,16 +151,13 @@ class GroupStory(RuleBasedStateMachine):
         self.turn = 0
 
     @initialize(
-        begin=st.sampled_from([1_600_000_000, 5, loader.EARLIEST - 2]),
         accounts=st.sampled_from([60, 8, 300]),
-        seconds=st.sampled_from([300, 4, 20_000]),
         smallest=st.sampled_from([1, 32]),
         longer=st.sampled_from([(1, 10), (50, 10_000)]),
     )
-    def begin(self, begin: int, accounts: int, seconds: int, smallest: int, longer: tuple[int, int]) -> None:
-        """Choose how crowded lists are, and what makes a group and a hub."""
-        self.now = begin + seconds
-        self.accounts, self.seconds, self.smallest = accounts, seconds, smallest
+    def begin(self, accounts: int, smallest: int, longer: tuple[int, int]) -> None:
+        """Choose how many accounts there are, and what makes a group and a hub."""
+        self.accounts, self.smallest = accounts, smallest
         for name, number in zip(("MUCH_LONGER", "ALWAYS_REWRITTEN"), longer, strict=True):
             self.patch.setattr(loader, name, number)
         known = [AccountRecord(f"u{number}", f"k{number}") for number in range(accounts)]
@@ -276,12 +289,13 @@ async def rows_of(graph: GraphReader[Any], request: PageRequest) -> Counter[Any]
     return rows
 
 
-@pytest.mark.parametrize(("make", "count"), [(DictBackend, 20), (FolderBackend, 6)])
+@pytest.mark.parametrize("setting", SETTINGS)
+@pytest.mark.parametrize(("make", "count"), [(DictBackend, 10), (FolderBackend, 2)])
 def test_groups_agree_with_single_records_and_the_model(
-    make: Callable[[], Any], count: int, monkeypatch: pytest.MonkeyPatch
+    make: Callable[[], Any], count: int, setting: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Whatever the groups are, in whatever order."""
     run_state_machine_as_test(
-        lambda: GroupStory(make, monkeypatch),  # type: ignore[arg-type]  # whatever makes a machine will do
+        lambda: GroupStory(make, SETTINGS[setting], monkeypatch),  # type: ignore[arg-type]  # makes a machine
         settings=settings(max_examples=examples(count), stateful_step_count=12),
     )
