@@ -142,7 +142,7 @@ def both(patch: pytest.MonkeyPatch) -> Iterator[tuple[Twin, Twin]]:
             yield slow, quick
 
 
-@pytest.mark.parametrize("kind", ["events", "rows"])
+@pytest.mark.parametrize("kind", ["events", "rows", "seen rows"])
 def test_groups_of_any_mixture_equal_single_ones(monkeypatch: pytest.MonkeyPatch, kind: str) -> None:
     """Verdicts, lists of today and of earlier seconds, profiles and counts, crowded or not."""
 
@@ -160,6 +160,8 @@ def test_groups_of_any_mixture_equal_single_ones(monkeypatch: pytest.MonkeyPatch
                 make: Any = event_of if kind == "events" else row_of
                 batch = [make(random, accounts, seconds) for _ in range(random.choice([10, 300, 900]))]
                 method, more = ("apply", (NOW,)) if kind == "events" else ("add_follows", ())
+                if kind == "seen rows":
+                    more = (BEGIN + random.choice([0, seconds // 2, seconds, 3 * seconds, NOW]),)
                 assert slow.do(method, batch, *more) == quick.do(method, batch, *more)
                 while random.random() < 0.5:
                     slow.do("run_maintenance"), quick.do("run_maintenance")

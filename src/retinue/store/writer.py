@@ -2,11 +2,10 @@
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from itertools import groupby
 from typing import Protocol, TypeVar
 
 from retinue.clock import Clock
-from retinue.model import AccountRecord, Event, FollowEvent, FollowRecord
+from retinue.model import AccountRecord, Event, FollowRecord
 from retinue.store.bulk import NO_ACCOUNT, LoadedFollows, OnShare, SortedFollows
 from retinue.store.contract import Decision, NotAKey, Verdict
 from retinue.store.layout.rows import Rows
@@ -73,18 +72,9 @@ class EngineGraphWriter:
         return sum(verdict is Verdict.ACCEPTED for verdict in verdicts)
 
     async def apply(self, events: Sequence[Event], received_at: int) -> list[Decision]:
-        decisions: list[Decision] = []
-        for is_follow, run in groupby(events, key=lambda event: isinstance(event, FollowEvent)):
-            if is_follow:
-                follows = [event for event in run if isinstance(event, FollowEvent)]
-                decisions += self._in_groups(
-                    follows, lambda group: self._groups.apply(group, received_at), is_durable=True
-                )
-            else:
-                decisions += self._in_units(
-                    list(run), lambda event: self._changes.apply(event, received_at), is_durable=True
-                )
-        return decisions
+        return self._in_groups(
+            events, lambda group: self._groups.apply(group, received_at, self._is_time_left()), is_durable=True
+        )
 
     async def run_maintenance(self) -> bool:
         if not self._engine.has_rows(RELOCATION):

@@ -42,11 +42,11 @@ class EntryTable:
             self._rows.delete(self._table, key)
         for key in self._changed:
             self._rows.put(self._table, key, self._blocks[key].encode())
+        for memory in (self._changed, self._added, self._dropped):
+            memory.clear()
 
     def committed(self) -> None:
         """Call after the rows were committed."""
-        for memory in (self._changed, self._added, self._dropped):
-            memory.clear()
         if len(self._blocks) > MAX_CACHED_BLOCKS:
             self.forget()
 

@@ -3,7 +3,7 @@
 What is not ordinary goes through the rules, one by one, in the given order, after the others.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from retinue import names
 from retinue.history import Moment
-from retinue.model import AccountRecord, Direction, FollowEvent, FollowRecord
+from retinue.model import AccountEvent, AccountRecord, Direction, ErasureEvent, Event, FollowEvent, FollowRecord
 from retinue.store.bulk import Follows
 from retinue.store.contract import Decision, Verdict
 from retinue.store.layout.rows import Rows
@@ -67,7 +67,7 @@ class GroupChanges:
 
     def add_follows(self, records: Sequence[FollowRecord], seen_at: int | None) -> list[Verdict]:
         """Store imported rows; return a verdict for each."""
-        if len(records) < MIN_GROUP or seen_at is not None:
+        if len(records) < MIN_GROUP:
             return [self._changes.add_follow(record, seen_at) for record in records]
         self._changes.resolver.prefetch(name for record in records for name in (record.follower, record.followee))
         verdicts: dict[int, Verdict] = {}
@@ -84,18 +84,48 @@ class GroupChanges:
             pair = self._changes.account_of(record.follower), self._changes.account_of(record.followee)
             says_more = record.ended_at is not None or _has_other_position(record)
             second = at if has_time and at is not None else received_at
+            says_more |= seen_at is not None and second > seen_at
             (others if says_more else candidates).append(_Candidate(index, *pair, second, has_time))
-        verdicts.update(self._place(candidates, others))
+        verdicts.update(self._place(candidates, others, seen_at))
         for index, record in enumerate(records):
             if index not in verdicts:
-                verdicts[index] = self._changes.add_follow(record, None)
+                verdicts[index] = self._changes.add_follow(record, seen_at)
         return [verdicts[index] for index in range(len(records))]
 
-    def apply(self, events: Sequence[FollowEvent], received_at: int) -> list[Decision]:
-        """Apply follows and unfollows; return a decision for each."""
+    def apply(self, events: Sequence[Event], received_at: int, is_time_left: Callable[[], bool]) -> list[Decision]:
+        """Apply the first of some events, at least one, until no time is left; return a decision for each."""
+        if len(events) >= MIN_GROUP:
+            self._changes.resolver.prefetch(key for event in events for key in _keys_of(event))
+        decisions: list[Decision] = []
+        while len(decisions) < len(events) and (not decisions or is_time_left()):
+            begin = len(decisions)
+            end = begin + 1
+            if self._is_movable(events[begin]):
+                end = next((at for at in range(end, len(events)) if not self._is_movable(events[at])), len(events))
+            decisions += self._apply_movable(events[begin:end], received_at)
+        return decisions
+
+    def _is_movable(self, event: Event) -> bool:
+        """Return whether an event and the follows around it have one outcome in any order."""
+        if isinstance(event, AccountEvent):
+            key = event.record.key or ""
+            return event.record.username is None and self._changes.resolver.with_key(key) is not None
+        return isinstance(event, FollowEvent)
+
+    def _apply_movable(self, events: Sequence[Event], received_at: int) -> list[Decision]:
         if len(events) < MIN_GROUP:
             return [self._changes.apply(event, received_at) for event in events]
-        self._changes.resolver.prefetch(key for event in events for key in (event.follower, event.followee))
+        follows = [(index, event) for index, event in enumerate(events) if isinstance(event, FollowEvent)]
+        decisions = {
+            index: self._changes.apply(event, received_at)
+            for index, event in enumerate(events)
+            if not isinstance(event, FollowEvent)
+        }
+        decided = self._apply_follows([event for _, event in follows], received_at)
+        decisions.update((index, decision) for (index, _), decision in zip(follows, decided, strict=True))
+        return [decisions[index] for index in range(len(events))]
+
+    def _apply_follows(self, events: Sequence[FollowEvent], received_at: int) -> list[Decision]:
         self._changes.create_keyed(
             (event.follower, event.followee)
             for event in events
@@ -120,10 +150,13 @@ class GroupChanges:
                 decisions[each.row] = self._changes.pairs.learn(Pair(each.follower, each.followee), moment)
         return [decisions[index] for index in range(len(events))]
 
-    def _place(self, candidates: Sequence[_Candidate], others: Iterable[_Candidate]) -> dict[int, Verdict]:
+    def _place(
+        self, candidates: Sequence[_Candidate], others: Iterable[_Candidate], seen_at: int | None = None
+    ) -> dict[int, Verdict]:
         """Place the ordinary ones of candidates; return their verdicts by index. `others` are of other kinds."""
         if len(candidates) < MIN_GROUP:
             return {}
+        self._changes.pairs.flush()  # the loader reads what single events changed before
         table = np.array(candidates, np.int64)
         indexes, followers, followees, seconds, has_time = table.T
         odd_pairs = np.array(sorted((each.follower << 32) + each.followee for each in others), np.int64)
@@ -134,7 +167,7 @@ class GroupChanges:
             for direction, ids in zip(Direction, (followers, followees), strict=True)
         }
         forth = forth.where(~is_among((forth.owners << 32) + forth.accounts, odd_pairs))
-        sifted = loader.sift(forth, hubs)
+        sifted = loader.sift(forth, hubs, LAST_SECOND if seen_at is None else seen_at)
         placed = forth.where(sifted.is_placed)
         loader.place(Direction.FOLLOWING, placed)
         chosen = np.sort(placed.rows)
@@ -163,6 +196,12 @@ class GroupChanges:
             account = self._changes.account_table.find(account_id)
             kinds[index] = ERASED if account is None else VISIBLE if account.is_visible else HIDDEN
         return _Kinds(ids, kinds)
+
+
+def _keys_of(event: Event) -> tuple[str, ...]:
+    if isinstance(event, FollowEvent):
+        return event.follower, event.followee
+    return (event.key,) if isinstance(event, ErasureEvent) else (event.record.key or "",)
 
 
 class _Kinds:

@@ -89,13 +89,16 @@ class Loader:
         tables = [table for direction in Direction for table in LISTS[direction]]
         self._is_empty = {table: not target.has_rows(table) for table in tables}
 
-    def sift(self, follows: Follows, hubs: dict[Direction, Numbers]) -> "Sifted":
-        """Tell what follows say, which are sorted by follower; place those of new pairs with several seconds."""
+    def sift(self, follows: Follows, hubs: dict[Direction, Numbers], seen_at: int = LAST_SECOND) -> "Sifted":
+        """Tell what follows say, which are sorted by follower; store the histories of pairs with several seconds.
+
+        All of them were seen at a second, before which they began.
+        """
         pairs = (follows.owners << 32) + follows.accounts
         is_left = self._is_odd(follows, hubs)
         if is_left.any():
             is_left = is_among(pairs, np.sort(pairs[is_left]))
-        is_known, is_same = self._known(owners_of(follows.owners)[0], pairs, follows)
+        is_known, is_same = self._known(pairs, follows, seen_at)
         sayings = np.where(is_known, np.where(is_same, NOTHING_NEW, LEFT), NEW).astype(np.int8)
         sayings[is_left] = LEFT
         is_placed = sayings == NEW
@@ -171,8 +174,9 @@ class Loader:
         self._write_facts(tables, owners, shown, others)
         self._write_runs(tables, owners, np.append(lists, old_lists), np.append(positions, old))
 
-    def _known(self, owners: Numbers, pairs: Numbers, follows: Follows) -> tuple[Chosen, Chosen]:
+    def _known(self, pairs: Numbers, follows: Follows, seen_at: int) -> tuple[Chosen, Chosen]:
         """Return the follows of known pairs, and those of them that say nothing new."""
+        owners, _ = owners_of(follows.owners)
         tables = LISTS[Direction.FOLLOWING]
         visible, _ = self._entries(tables.visible, owners)
         hidden, _ = self._entries(tables.hidden, owners)
@@ -188,7 +192,7 @@ class Loader:
             is_listed = ids[place_of] == pairs
             is_same = is_listed & ~is_known & (starts[place_of] == follows.seconds)
             # Without a time, a row says nothing new of a follow that exists.
-            is_same |= ~follows.has_time & is_among(pairs, ids[is_open])
+            is_same |= ~follows.has_time & is_among(pairs, ids[is_open & (starts <= seen_at)])
             is_known |= is_listed
         return is_known, is_same
 

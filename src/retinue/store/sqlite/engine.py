@@ -90,7 +90,7 @@ class SqliteEngine(SqliteSource):
     """The `Engine` of one file."""
 
     has_bulk = True
-    group_size = 4_000
+    group_size = 5_000
 
     def __init__(self, path: Path, rows: Path) -> None:
         super().__init__(files.open_for_writing(path, files.GRAPH))
