@@ -27,7 +27,9 @@ from retinue.model import (
     PageRequest,
     Visibility,
 )
+from retinue.store.check import lists
 from retinue.store.contract import GraphReader
+from retinue.store.layout import slots
 from retinue.store.load import groups, loader
 from support.backends import FolderBackend
 from support.dict_engine import DictBackend
@@ -154,10 +156,13 @@ class GroupStory(RuleBasedStateMachine):
         accounts=st.sampled_from([60, 8, 300]),
         smallest=st.sampled_from([1, 32]),
         longer=st.sampled_from([(1, 10), (50, 10_000)]),
+        shortest_run=st.sampled_from([3, slots.MIN_RUN]),
     )
-    def begin(self, accounts: int, smallest: int, longer: tuple[int, int]) -> None:
-        """Choose how many accounts there are, and what makes a group and a hub."""
+    def begin(self, accounts: int, smallest: int, longer: tuple[int, int], shortest_run: int) -> None:
+        """Choose how many accounts there are, and what makes a group, a hub and a run."""
         self.accounts, self.smallest = accounts, smallest
+        for module in (slots, loader, lists):
+            self.patch.setattr(module, "MIN_RUN", shortest_run)
         for name, number in zip(("MUCH_LONGER", "ALWAYS_REWRITTEN"), longer, strict=True):
             self.patch.setattr(loader, name, number)
         known = [AccountRecord(f"u{number}", f"k{number}") for number in range(accounts)]
@@ -270,12 +275,12 @@ async def shown(graph: GraphReader[Any], folded: str, as_of: int) -> Any:
     account = await graph.find_account(folded)
     if account is None:
         return None
-    lists = [
+    both = [
         await rows_of(graph, PageRequest(account.id, direction, 0xFFFFFFFF, LIMIT, second))
         for direction in Direction
         for second in (None, as_of)
     ]
-    return account.visibility, await graph.profile(account.id), lists
+    return account.visibility, await graph.profile(account.id), both
 
 
 async def rows_of(graph: GraphReader[Any], request: PageRequest) -> Counter[Any]:

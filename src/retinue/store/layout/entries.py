@@ -147,9 +147,11 @@ class EntryTable:
         return stored
 
     def _learn_newest(self, owner: int) -> int | None:
-        newest = self._newest[owner] = self._at_or_before(owner, LAST_SECOND)
-        if newest is not None and second_of(newest) == 0:
-            del self._newest[owner]
+        newest = self._at_or_before(owner, LAST_SECOND)
+        if newest is not None and (named := self._blocks[newest].next_start):
+            raise damaged(self._table, pair_key(owner, named), "an older block of its list exists, and it does not")
+        if newest is None or second_of(newest) > 0:
+            self._newest[owner] = newest
         return newest
 
     def _stored(self, owner: int, position: int) -> int | None:
