@@ -39,7 +39,7 @@ MAY_IMPORT = {
     "store.paths": set[str](),
     "store.layout": WORDS | {"history"},
     "store.reading": WORDS | {"store.bulk", "store.layout", "store.load.columns"},
-    "store.check": WORDS | {"history", "store.layout", "store.load.columns", "store.load.placing"},
+    "store.check": WORDS | {"history", "store.layout", "store.reading", "store.load.columns", "store.load.placing"},
     "store.rules": WORDS | {"history", "store.contract", "store.layout"},
     "store.load": WORDS
     | {"history", "store.contract", "store.bulk", "store.layout", "store.rules"}
@@ -50,16 +50,16 @@ MAY_IMPORT = {
     "store.sqlite": WORDS
     | {
         "store.contract",
+        "store.bulk",
         "store.layout",
         "store.reading",
         "store.check",
         "store.sqlite.files",
         "access.sqlite",
-        "access.client_rows",
     },
     "store.sqlite.files": WORDS | {"store.layout", "store.sqlite"},
     "store.sqlite.backend": WORDS
-    | {"store.sqlite", "store.sqlite.files", "store.reading", "store.writer", "store.paths"}
+    | {"store.sqlite", "store.sqlite.files", "store.reading", "store.check", "store.writer", "store.paths"}
     | {"access.sqlite", "quota"},
     "store.cassandra": WORDS
     | {
@@ -73,7 +73,7 @@ MAY_IMPORT = {
     },
     "store.cassandra.session": WORDS | {"store.cassandra", "key_pair"},
     "store.cassandra.backend": WORDS
-    | {"store.cassandra", "store.cassandra.session", "store.contract", "store.writer", "store.paths"}
+    | {"store.cassandra", "store.cassandra.session", "store.contract", "store.reading", "store.writer", "store.paths"}
     | {"access.cassandra", "quota", "quota.cassandra"},
     "store.open": {"errors", "clock", "model", "store.contract", "store.bulk", "quota", "store.paths"}
     | {"store.sqlite.backend", "store.cassandra.backend", "store.cassandra"},
@@ -98,7 +98,7 @@ MAY_IMPORT = {
     | {"faults", "wire", "store.contract", "store.open", "store.paths", "access", "audit", "ingest", "wiring", "web"}
     | {"locks", "key_pair", "confinement", "streams"},
     "cli": WORDS
-    | {"store.contract", "store.open", "access", "audit", "ingest", "following", "web", "wiring", "serving"}
+    | {"wire", "store.contract", "store.open", "access", "audit", "ingest", "following", "web", "wiring", "serving"}
     | {"export", "faults", "sample", "sample_files", "client", "collect", "intercept", "streams"},
     "intercept": WORDS | {"faults", "wire", "confinement", "locks", "intercept.verdicts", "intercept.sandbox"},
     "intercept.verdicts": WORDS | {"store.open", "following", "intercept"},
@@ -129,6 +129,7 @@ LIBRARY_PLACES: dict[str, str | tuple[str, ...]] = {
         "export/files.py",
         "store/bulk.py",
         "store/check/columns.py",
+        "store/check/invariants.py",
         "store/check/lists.py",
         "store/reading/mapped_rows.py",
         "store/reading/row_file.py",

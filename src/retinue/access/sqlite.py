@@ -4,7 +4,7 @@ A long import therefore never blocks a token.
 """
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from pathlib import Path
@@ -40,7 +40,7 @@ _GRANT = f"""
     WHERE token.digest = ? AND revoked_at IS NULL AND suspended_at IS NULL
 """
 _ROTATE = "UPDATE client SET former_secret = secret, former_until = ?, secret = ? WHERE key = ? RETURNING id"
-AUDIT_CHECKPOINT = "SELECT secret, count, hash, before_count, before_hash, is_open FROM audit"
+_CHECKPOINT = "SELECT secret, count, hash, before_count, before_hash, is_open FROM audit"
 _SAVE_CHECKPOINT = """
     UPDATE audit SET count = ?, hash = ?, before_count = ?, before_hash = ?, is_open = ? WHERE secret = ?
 """
@@ -114,7 +114,7 @@ class SqliteAccess:
         return len(await self._write("DELETE FROM token WHERE expires_at <= ? RETURNING 1", (expired_at,)))
 
     async def audit_checkpoint(self) -> Checkpoint:
-        rows = self._read(AUDIT_CHECKPOINT, ())
+        rows = self._read(_CHECKPOINT, ())
         if len(rows) != 1:
             raise StoreUnavailable(f"table audit: has {len(rows)} rows instead of one; it is damaged")
         return checkpoint_of(rows[0])
@@ -146,3 +146,27 @@ class SqliteAccess:
 
     async def _in_thread(self, run: Callable[[], _Result]) -> _Result:
         return await asyncio.get_running_loop().run_in_executor(self._thread, run)
+
+
+def wrong_clients(execute: files.Execute) -> Iterator[str]:
+    """Yield clients that a server refuses, and wrong digests of tokens."""
+    for row in execute(f"{_CLIENT} ORDER BY id"):
+        yield from _refused(lambda row: secrets_of(client_of(row), row[-len(SECRET_COLUMNS) :]), row)
+    for (count,) in execute("SELECT count(*) FROM token WHERE length(digest) <> 32 HAVING count(*) > 0"):
+        yield f"{count} rows of table token have a digest that is not 32 bytes long"
+
+
+def wrong_checkpoint(execute: files.Execute) -> Iterator[str]:
+    """Yield what a server refuses in the checkpoint of the audit log."""
+    rows = execute(_CHECKPOINT).fetchall()
+    if len(rows) != 1:
+        yield f"table audit: has {len(rows)} rows instead of one"
+    for row in rows:
+        yield from _refused(checkpoint_of, row)
+
+
+def _refused(read: Callable[[Sequence[Any]], object], row: Sequence[Any]) -> Iterator[str]:
+    try:
+        read(row)
+    except StoreUnavailable as error:
+        yield str(error)

@@ -12,8 +12,7 @@ from retinue.store.cassandra.parts import PartDirectory, wrong_pointers
 from retinue.store.cassandra.retry import Backoff, RetryingSession
 from retinue.store.cassandra.session import Session
 from retinue.store.cassandra.source import CassandraSource
-from retinue.store.check import accounts, lists
-from retinue.store.check.invariants import invariants
+from retinue.store.check.invariants import facts, invariants
 
 _LISTED_PER_INVARIANT = 20
 _AGAIN_AFTER_SECONDS = 0.5
@@ -46,8 +45,7 @@ class CassandraChecker:
         source, _ = self._source()
         count = self._session.rows
         return {
-            "accounts": sum(account is not None for _, account in accounts.accounts_of(source)),
-            **lists.count_follows(source),
+            **facts(source),
             "clients": len(count("SELECT id FROM client")),
             "tokens": sum(1 for _ in self._session.stream("SELECT digest FROM access_token")),
         }

@@ -1,10 +1,13 @@
-"""Every invariant of a graph. Changes nothing."""
+"""Every invariant of a graph, and its size."""
 
 from collections.abc import Iterable, Iterator
 
+import numpy as np
+
 from retinue.errors import StoreUnavailable
 from retinue.model import Direction
-from retinue.store.check.accounts import wrong_finders, wrong_meta, wrong_names
+from retinue.store.check.accounts import accounts_of, wrong_finders, wrong_meta, wrong_names
+from retinue.store.check.columns import parts_of
 from retinue.store.check.lists import one_sided, wrong_lists, wrong_visibility
 from retinue.store.layout.sealing import unseal
 from retinue.store.layout.tables import CHANGE, FUTURE_EVENT, META, RELOCATION, TOMBSTONE, Source
@@ -13,7 +16,7 @@ _UNRELATED = META, CHANGE, RELOCATION, TOMBSTONE, FUTURE_EVENT  # no other row t
 
 
 def invariants(source: Source) -> Iterator[Iterable[str]]:
-    """Yield for each invariant the sentences about where it is broken."""
+    """Yield for each invariant the sentences about its violations."""
     yield _damaged_rows(source)
     yield wrong_meta(source)
     yield wrong_names(source)
@@ -31,3 +34,22 @@ def _damaged_rows(source: Source) -> Iterator[str]:
                 unseal(table, key, value)
             except StoreUnavailable as error:
                 yield error.detail
+
+
+def facts(source: Source) -> dict[str, int]:
+    """Return numbers of accounts and follows, and the largest displacement in seconds."""
+    count = sum(account is not None for _, account in accounts_of(source))
+    return {"accounts": count, **_count_follows(source)}
+
+
+def _count_follows(source: Source) -> dict[str, int]:
+    follows = ended = displacement = 0
+    for direction in Direction:
+        for part in parts_of(source, direction):
+            if direction is Direction.FOLLOWING:
+                ends = part.hidden.entries.ends
+                follows += part.visible.entries.size + int((ends == 0).sum())
+                ended += int((ends != 0).sum())
+            entries = part.entries
+            displacement = max(displacement, int(np.abs(entries.positions - entries.starts).max(initial=0)))
+    return {"follows": follows, "ended_follows": ended, "largest_displacement": displacement}

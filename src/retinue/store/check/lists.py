@@ -240,17 +240,3 @@ def _kinds(source: Source) -> Kinds:
     kinds = np.full(max(found, default=0) + 1, _MISSING, np.int8)
     kinds[np.fromiter(found, np.int64, len(found))] = np.fromiter(found.values(), np.int8, len(found))
     return kinds
-
-
-def count_follows(source: Source) -> dict[str, int]:
-    """Return counts of open and ended follows, and the largest distance of a slot from its start."""
-    follows = ended = displacement = 0
-    for direction in Direction:
-        for part in parts_of(source, direction):
-            if direction is Direction.FOLLOWING:
-                ends = part.hidden.entries.ends
-                follows += part.visible.entries.size + int((ends == 0).sum())
-                ended += int((ends != 0).sum())
-            entries = part.entries
-            displacement = max(displacement, int(np.abs(entries.positions - entries.starts).max(initial=0)))
-    return {"follows": follows, "ended_follows": ended, "largest_displacement": displacement}

@@ -1,19 +1,26 @@
 """Every invariant of the two SQLite files, verified without changes."""
 
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator
+from contextlib import closing
+from functools import cache
+from importlib.resources import files as package_files
 from pathlib import Path
 
 import apsw
 
+from retinue.access.sqlite import wrong_checkpoint, wrong_clients
 from retinue.errors import StoreUnavailable
-from retinue.store.check import accounts, lists
-from retinue.store.check.invariants import invariants
+from retinue.store.check.invariants import facts, invariants
 from retinue.store.layout.tables import Source
-from retinue.store.sqlite import check_schema, check_values, files
+from retinue.store.sqlite import files
 from retinue.store.sqlite.engine import SqliteSource
-from retinue.store.sqlite.files import Execute
+from retinue.store.sqlite.files import Execute, Kind
 
 _LISTED_PER_INVARIANT = 20
+# Indexes that SQLite makes for keys have no text. Its statistics (ANALYZE) change no result.
+_OBJECTS = "SELECT type, name, sql FROM sqlite_schema WHERE sql IS NOT NULL AND name NOT LIKE 'sqlite_stat_'"
+
+Layout = dict[tuple[str, str], str]
 
 _ACCESS_FACTS: dict[str, Callable[[Execute], int]] = {
     "clients": lambda execute: _number(execute, "SELECT count(*) FROM client"),
@@ -45,9 +52,8 @@ class SqliteChecker:
     async def facts(self) -> dict[str, int]:
         try:
             source = SqliteSource(self._graph)
-            counts = {"accounts": sum(account is not None for _, account in accounts.accounts_of(source))}
             of_access = {name: count(self._access.execute) for name, count in _ACCESS_FACTS.items()}
-            return {**counts, **lists.count_follows(source), **of_access}
+            return {**facts(source), **of_access}
         except Exception as error:
             raise StoreUnavailable(f"cannot be counted: {_shown(error)}") from error
 
@@ -58,18 +64,41 @@ class SqliteChecker:
     def _invariants(self) -> Iterator[tuple[Path, Iterable[str]]]:
         graph, access = (self._graph_path, self._graph, files.GRAPH), (self._access_path, self._access, files.ACCESS)
         for path, connection, kind in (graph, access):
-            yield path, check_schema.differences(connection.execute, kind)
+            yield path, _differences(connection.execute, kind)
             yield path, _damage(connection.execute)
             yield path, _dangling(connection.execute)
         with files.one_state(self._graph):  # a writer at work must not look like a fault
             for problems in invariants(SqliteSource(self._graph)):
                 yield self._graph_path, problems
         yield self._graph_path, self._wrong_rows(SqliteSource(self._graph))
-        for find in check_values.OF_ACCESS:
-            yield self._access_path, find(self._access.execute)
+        yield self._access_path, wrong_clients(self._access.execute)
+        yield self._access_path, wrong_checkpoint(self._access.execute)
         for path in (self._graph_path, self._access_path):
             for each in (path, *files.logs_of(path)):
                 yield each, _open_to_others(each)
+
+
+def _differences(execute: Execute, kind: Kind) -> Iterator[str]:
+    """Yield tables and indexes that are missing, differ or do not belong."""
+    declared = _declared(kind.schema)
+    layout: Layout = {(noun, name): sql for noun, name, sql in execute(_OBJECTS)}
+    for noun, name in sorted(declared.keys() - layout.keys()):
+        yield f"the {noun} {name} is missing"
+    for noun, name in sorted(layout.keys() - declared.keys()):
+        yield f"the {noun} {name!r} does not belong to a {kind.noun}"
+    for noun, name in sorted(declared.keys() & layout.keys()):
+        if declared[noun, name] != layout[noun, name]:
+            yield f"the {noun} {name} is not declared as in schema {kind.version}"
+    for (mode,) in execute("PRAGMA journal_mode"):
+        if mode != "wal":
+            yield f"its journal mode is {mode}: readers and the writer block each other; set it to WAL with SQLite"
+
+
+@cache
+def _declared(schema: str) -> Layout:
+    with closing(apsw.Connection(":memory:")) as connection:
+        connection.execute(package_files("retinue.store.sqlite").joinpath(schema).read_text())
+        return {(str(noun), str(name)): str(sql) for noun, name, sql in connection.execute(_OBJECTS)}
 
 
 def _damage(execute: Execute) -> Iterator[str]:

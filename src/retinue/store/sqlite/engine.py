@@ -13,7 +13,7 @@ from retinue.errors import StoreError
 from retinue.store.layout.tables import LAST_SECOND, TABLES, Changes, Key, Table, first_of, pair_key
 from retinue.store.reading.row_file import RowFileWriter
 from retinue.store.sqlite import files
-from retinue.store.sqlite.files import Execute, unchecked_executor
+from retinue.store.sqlite.files import Execute, executor
 
 _SCAN_SHARE = 4
 _FEW = 4  # keys that are read one by one in less time
@@ -52,7 +52,7 @@ class SqliteSource:
 
     def __init__(self, connection: apsw.Connection) -> None:
         self._connection = connection
-        self._execute: Execute = unchecked_executor(connection)  # values are checked by their seals
+        self._execute: Execute = executor(connection)
 
     def get(self, table: Table, keys: Sequence[Key]) -> list[bytes | None]:
         if len(keys) > _FEW:
@@ -81,9 +81,7 @@ class SqliteSource:
         return bool(self._execute(f"SELECT 1 FROM {table.name} LIMIT 1").fetchall())
 
     def all_rows(self, table: Table) -> Iterator[tuple[Key, bytes]]:
-        cursor = self._connection.cursor()
-        cursor.row_trace = None
-        return cursor.execute(f"SELECT key, value FROM {table.name} ORDER BY key")
+        return self._connection.cursor().execute(f"SELECT key, value FROM {table.name} ORDER BY key")
 
 
 class SqliteEngine(SqliteSource):

@@ -21,7 +21,7 @@ from retinue.store.reading.block_cache import BlockCache, Found
 from retinue.store.reading.mapped_rows import MappedRows, ids_of
 from retinue.store.reading.row_file import Ids
 from retinue.store.sqlite import files
-from retinue.store.sqlite.files import unchecked_executor
+from retinue.store.sqlite.files import executor
 from retinue.store.sqlite.graph import SqliteGraph
 from retinue.store.sqlite.wal_index import WalIndex
 
@@ -63,7 +63,7 @@ class SqliteFastGraph:
 
     def __init__(self, graph: SqliteGraph[bytes], path: Path, rows: MappedRows, cache_bytes: int) -> None:
         self._cache = graph.reader.cache
-        self._execute = unchecked_executor(graph.connection)  # values are checked by their seals
+        self._execute = executor(graph.connection)
         self._rows = rows
         self._index = WalIndex(path)
         self._state: bytes | None = None

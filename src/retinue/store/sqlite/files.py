@@ -21,7 +21,6 @@ from retinue.safe_files import exposure, folder_exposure
 from retinue.store.layout.sealing import seal
 from retinue.store.layout.tables import META
 from retinue.store.layout.tombstones import new_meta
-from retinue.store.sqlite.row_types import RowTypes
 
 # Older versions can lose committed transactions when several processes check-point one WAL.
 OLDEST_SQLITE = (3, 51, 3)
@@ -55,7 +54,7 @@ UNREADABLE = (apsw.Error, StoreUnavailable, *CONTRADICTIONS)
 
 
 class ResultRows(Protocol):
-    """The result of a statement: tuples whose types `RowTypes` has checked."""
+    """The result of a statement. A damaged file may have values of any type."""
 
     def __iter__(self) -> Iterator[tuple[Any, ...]]: ...
 
@@ -150,14 +149,9 @@ def open_for_writing(path: Path, kind: Kind) -> apsw.Connection:
     return _open(path, kind, apsw.SQLITE_OPEN_READWRITE, *_FOR_WRITING)
 
 
-def unchecked_executor(connection: apsw.Connection) -> Execute:
-    """Return the `execute` of a new cursor without `RowTypes`, for rows with checksums.
-
-    Read each statement to its end before the next.
-    """
-    cursor = connection.cursor()
-    cursor.row_trace = None
-    return cast("Execute", cursor.execute)
+def executor(connection: apsw.Connection) -> Execute:
+    """Return the `execute` of a new cursor. Read each statement to its end before the next."""
+    return cast("Execute", connection.cursor().execute)
 
 
 @contextmanager
@@ -257,7 +251,6 @@ def _open(path: Path, kind: Kind, flags: int, *settings: str) -> apsw.Connection
             connection.config(switch, value)
         connection.execute("PRAGMA cell_size_check = ON")  # stricter checks of each page that is read
         _require_ours(connection, path, kind)
-        connection.row_trace = RowTypes()
         for setting in settings:
             connection.execute(setting)
     except apsw.Error as error:
