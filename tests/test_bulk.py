@@ -11,11 +11,21 @@ from hypothesis import strategies as st
 from retinue.export.files import ExportOptions, export
 from retinue.ingest.records import ACCOUNT_COLUMNS
 from retinue.model import ErasureEvent, FollowEvent
+from retinue.store import writer
 from retinue.store.load import loader
 from retinue.store.open import open_store
+from retinue.store.sqlite.engine import SqliteEngine
 from support.bulk_twins import EARLY, ENTRY_TABLES, FORMS, NOW, PAIRS, Row, follows_in, spell, write
 from support.service import problems_of
 from support.thorough import examples
+
+
+@pytest.fixture(autouse=True, params=["at once", "in groups"])
+def engine(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let the store load at once, or in groups as a cluster does."""
+    monkeypatch.setattr(SqliteEngine, "has_bulk", request.param == "at once")
+    monkeypatch.setattr(writer, "GROUP_SIZE", 5)
+
 
 HISTORY = st.lists(
     st.builds(

@@ -22,7 +22,7 @@ _BYTES_PER_ROW = 40  # of CSV, about
 _PACKED_BYTES_PER_ROW = 10
 
 # Progress after each step, as a share of the whole.
-_STAGED, _NUMBERED, _SORTED = 0.1, 0.25, 0.4
+_STAGED, _NUMBERED = 0.1, 0.25
 
 
 class BulkResult(Struct, frozen=True):
@@ -65,10 +65,7 @@ async def _load(table: CsvTable | ParquetTable, writer: BulkWriter, staging: Sta
         await asyncio.sleep(0)  # lets Ctrl-C interrupt the import
     staging.set_account_ids(account_ids)
     report(_NUMBERED)
-    staging.sort()
-    await asyncio.sleep(0)
-    report(_SORTED)
-    loaded = await writer.load(staging, lambda share: report(_SORTED + (1 - _SORTED) * share))
+    loaded = await writer.load(staging, lambda share: report(_NUMBERED + (1 - _NUMBERED) * share))
     remaining = sorted([*staging.other_rows().tolist(), *loaded.remaining.tolist()])
     return BulkResult(
         loaded.accepted, loaded.updated, loaded.duplicate, table.rows_at(remaining) if remaining else iter(())

@@ -210,7 +210,18 @@ class Staging:
             return np.empty(0, np.int64)
         return self._column("SELECT row FROM staged ANTI JOIN follow USING (row) ORDER BY row")
 
-    def sort(self) -> None:
+    def groups(self, size: int) -> Iterator[Follows]:
+        """Yield all follows in the order of the file, so many at once, each group by follower."""
+        last = self._number("SELECT coalesce(max(row), 0) FROM follow")
+        for first in range(0, last + 1, size):
+            yield self._columns(
+                "SELECT follower AS owner, second, followee AS account, row, has_time FROM follow"
+                " WHERE row >= ? AND row < ? ORDER BY follower, second, row DESC",
+                (first, first + size),
+                self._duck.cursor(),
+            )
+
+    def _start_sorting(self) -> None:
         """Sort lists of following, then in the background those of followers."""
         for direction in Direction:
             self._sorts.append(self._duck.cursor())
@@ -229,6 +240,8 @@ class Staging:
 
     def follows(self, direction: Direction) -> Iterator[Follows]:
         """Yield all follows; read the next lists in the background."""
+        if not self._sorting:
+            self._start_sorting()
         self._sorting[direction].result()
         owners, sizes = self.owners(direction)
         ends = np.flatnonzero(np.append(np.diff(np.cumsum(sizes) // ROWS_AT_ONCE), 1)) if len(owners) else owners
@@ -241,13 +254,14 @@ class Staging:
         for rest in coming:
             yield rest.result()
 
-    @staticmethod
-    def _read(direction: Direction, first: int, last: int, duck: duckdb.DuckDBPyConnection) -> Follows:
+    def _read(self, direction: Direction, first: int, last: int, duck: duckdb.DuckDBPyConnection) -> Follows:
         # DuckDB returns rows in the order of their table.
-        columns = duck.execute(
-            f"SELECT owner, second, account, row, has_time FROM {direction.value} WHERE owner BETWEEN ? AND ?",
-            (first, last),
-        ).fetchnumpy()
+        query = f"SELECT owner, second, account, row, has_time FROM {direction.value} WHERE owner BETWEEN ? AND ?"
+        return self._columns(query, (first, last), duck)
+
+    @staticmethod
+    def _columns(query: str, values: tuple[int, int], duck: duckdb.DuckDBPyConnection) -> Follows:
+        columns = duck.execute(query, values).fetchnumpy()
         duck.close()
         owners, seconds, accounts, rows = (
             columns[name].astype(np.int64) for name in ("owner", "second", "account", "row")

@@ -46,6 +46,10 @@ class SortedFollows(Protocol):
         """Return the ascending owners of all lists, and the size of each."""
         ...
 
+    def groups(self, size: int) -> Iterator[Follows]:
+        """Yield all follows in the order of the file, so many at once, each group by follower."""
+        ...
+
     def follows(self, direction: Direction) -> Iterator[Follows]:
         """Yield all follows in parts that fit into memory."""
         ...

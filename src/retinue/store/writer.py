@@ -5,12 +5,12 @@ from contextlib import contextmanager
 from typing import Protocol, TypeVar
 
 from retinue.clock import Clock
-from retinue.model import AccountRecord, Event, FollowRecord
+from retinue.model import AccountRecord, Direction, Event, FollowRecord
 from retinue.store.bulk import NO_ACCOUNT, LoadedFollows, OnShare, SortedFollows
 from retinue.store.contract import Decision, NotAKey, Verdict
 from retinue.store.layout.rows import Rows
 from retinue.store.layout.tables import RELOCATION, Engine
-from retinue.store.load.bulk_load import BulkLoad
+from retinue.store.load.bulk_load import GROUP_SIZE, BulkLoad, GroupedLoad
 from retinue.store.load.groups import GroupChanges
 from retinue.store.rules.changes import GraphChanges
 
@@ -108,6 +108,8 @@ class EngineGraphWriter:
         return [NO_ACCOUNT if self._changes.is_refused(name) else self._changes.account_of(name) for name in names]
 
     async def load(self, follows: SortedFollows, on_share: OnShare) -> LoadedFollows:
+        if not self._engine.has_bulk:
+            return self._load_in_groups(follows, on_share)
         while True:
             while await self.run_maintenance():
                 pass
@@ -118,8 +120,20 @@ class EngineGraphWriter:
                     self._changes.forget()
                     return loaded
 
-    def bulk(self) -> "EngineGraphWriter | None":
-        return self if self._engine.has_bulk else None
+    def _load_in_groups(self, follows: SortedFollows, on_share: OnShare) -> LoadedFollows:
+        load = GroupedLoad(self._rows, follows)
+        total, done = max(1, int(follows.owners(Direction.FOLLOWING)[1].sum())), 0
+        for group in follows.groups(GROUP_SIZE):
+            with self._unit():
+                load.place(group)
+                self._engine.commit(self._rows.take_changes())
+                self._changes.forget()
+            done += len(group.rows)
+            on_share(done / total)
+        return load.loaded()
+
+    def bulk(self) -> "EngineGraphWriter":
+        return self
 
     def close(self) -> None:
         self._engine.close()

@@ -1,16 +1,19 @@
-"""A bulk load: all follows of a large file are placed list by list, in one unit of work."""
+"""A bulk load: all follows of a large file are placed list by list, in one unit of work or in large groups."""
 
 from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
 
 from retinue.model import Direction
-from retinue.store.bulk import Follows, LoadedFollows, OnShare, SortedFollows
+from retinue.store.bulk import Follows, LoadedFollows, Numbers, OnShare, SortedFollows
 from retinue.store.layout.accounts import kind_of
+from retinue.store.layout.rows import Rows
 from retinue.store.layout.sealing import seal, unseal
 from retinue.store.layout.tables import ACCOUNT, LARGEST_KEY, Changes, Engine, Key, Table
 from retinue.store.load.loader import LEFT, SAYINGS, Loader
 from retinue.store.load.row_set import RowSet
+
+GROUP_SIZE = 1_000_000  # follows; the more, the fewer writes of each list
 
 
 class EngineRows:
@@ -74,6 +77,53 @@ class BulkLoad:
             yield follows
             self._done += len(follows.rows)
             self._on_share(self._done / self._total)
+
+
+class GroupedLoad:
+    """One load into an engine whose units of work have to fit into memory: each call of `place` belongs into one.
+
+    Both sides of a group are committed together. So a load that was killed resumes when the same file is loaded again:
+    the rows of its first groups say nothing new.
+    """
+
+    def __init__(self, rows: Rows, follows: SortedFollows) -> None:
+        self._rows = rows
+        self._new = {direction: follows.owners(direction) for direction in Direction}
+        self._counts = np.zeros(len(SAYINGS), np.int64)
+        self._remaining = [np.empty(0, np.int64)]
+
+    def place(self, follows: Follows) -> None:
+        """Place what is ordinary of a group of follows in the lists of both directions."""
+        ids = np.unique(np.concatenate([follows.owners, follows.accounts]))
+        kinds = self._kinds_of(ids)
+        loader = Loader(self._rows, lambda some: kinds[np.searchsorted(ids, some)])
+        hubs = {
+            Direction.FOLLOWING: self._hubs(loader, Direction.FOLLOWING, follows.owners),
+            Direction.FOLLOWERS: self._hubs(loader, Direction.FOLLOWERS, follows.accounts),
+        }
+        sifted = loader.sift(follows, hubs)
+        self._counts += np.bincount(sifted.sayings, minlength=len(SAYINGS))
+        self._remaining.append(sifted.rows(LEFT, follows))
+        forth = follows.where(sifted.is_placed)
+        order = np.lexsort((-forth.rows, forth.seconds, forth.accounts))
+        columns = forth.accounts, forth.seconds, forth.owners, forth.rows, forth.has_time
+        back = Follows(*(column[order] for column in columns))  # type: ignore[arg-type]  # each column stays of its kind
+        loader.place(Direction.FOLLOWING, forth)
+        loader.place(Direction.FOLLOWERS, back)
+
+    def loaded(self) -> LoadedFollows:
+        """Return the counts of all groups."""
+        _, accepted, updated, duplicate = self._counts.tolist()
+        return LoadedFollows(accepted, updated, duplicate, np.sort(np.concatenate(self._remaining)))
+
+    def _hubs(self, loader: Loader, direction: Direction, accounts: Numbers) -> Numbers:
+        owners, new = self._new[direction]
+        chosen = np.unique(accounts)
+        return loader.hubs(direction, chosen, new[np.searchsorted(owners, chosen)])
+
+    def _kinds_of(self, ids: Numbers) -> "np.ndarray[tuple[int], np.dtype[np.int8]]":
+        contents = self._rows.get_many(ACCOUNT, ids.tolist())
+        return np.fromiter((kind_of(content or b"") for content in contents), np.int8, len(contents))
 
 
 def _kinds_of_accounts(engine: Engine) -> "np.ndarray[tuple[int], np.dtype[np.int8]]":
