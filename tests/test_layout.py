@@ -121,7 +121,7 @@ class OneList:
 
 @settings(max_examples=60)
 @given(SEEDS)
-def test_entries_stay_what_they_are_whatever_happens_around_them(seed: int) -> None:
+def test_entries_never_change_while_others_are_added_and_removed(seed: int) -> None:
     """For every sequence of insertions and removals, with commits between them."""
     one = OneList(seed)
     for _ in range(one.random.randrange(1, 20)):

@@ -53,9 +53,7 @@ _decode = msgpack.Decoder(tuple[ListPart, ...]).decode
 class RowReads(Protocol):
     """A session that can read a small table."""
 
-    def rows(self, query: str, values: Sequence[Any] = ()) -> list[Row]:
-        """Run one read."""
-        ...
+    def rows(self, query: str, values: Sequence[Any] = ()) -> list[Row]: ...
 
 
 class PartDirectory:

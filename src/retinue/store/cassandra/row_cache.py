@@ -42,7 +42,6 @@ class RowCache:
         self._bytes = 0
 
     def clear(self) -> None:
-        """Forget everything."""
         self.rows.clear()
         self._lists.clear()
         self._has_rows.clear()
@@ -76,7 +75,6 @@ class RowCache:
         return [owner for owner in owners if owner not in lists]
 
     def rows_of(self, table: Table, owners: Iterable[int]) -> list[tuple[int, bytes]]:
-        """Return the cached rows of owners."""
         lists = self._lists[table]
         return [(key, lists[owner].rows[key]) for owner in owners for key in lists[owner].keys]
 

@@ -162,11 +162,9 @@ class Session:
         self._session.set_keyspace(self.location.keyspace)
 
     def statements_sent(self) -> int:
-        """Return the number of statements sent."""
         return sum(self.counts.values())
 
     def close(self) -> None:
-        """Close all connections."""
         self._cluster.shutdown()
 
     def _bound(self, query: str, values: Sequence[Any]) -> Any:

@@ -32,17 +32,11 @@ _LOWEST, _HIGHEST = -(1 << 63), (1 << 63) - 1  # tokens; no partition has the lo
 class Reads(Protocol):
     """A session for blocking reads."""
 
-    def rows(self, query: str, values: Sequence[Any] = ()) -> list[Row]:
-        """Run one read."""
-        ...
+    def rows(self, query: str, values: Sequence[Any] = ()) -> list[Row]: ...
 
-    def rows_of_all(self, statements: Iterable[Statement]) -> list[list[Row]]:
-        """Run many short reads at once; return their rows in order."""
-        ...
+    def rows_of_all(self, statements: Iterable[Statement]) -> list[list[Row]]: ...
 
-    def stream(self, query: str, values: Sequence[Any] = ()) -> Iterator[Row]:
-        """Run one long read in bounded memory."""
-        ...
+    def stream(self, query: str, values: Sequence[Any] = ()) -> Iterator[Row]: ...
 
 
 class CassandraSource:

@@ -1,4 +1,4 @@
-"""What the accounts of a graph must be: right names, and every key and username found as its account says."""
+"""The invariants of accounts: valid names, found by key and username."""
 
 from collections.abc import Iterator
 
@@ -19,7 +19,7 @@ def accounts_of(source: Source) -> Iterator[tuple[int, StoredAccount | None]]:
 
 
 def wrong_meta(source: Source) -> Iterator[str]:
-    """Yield what is wrong with the store's own values."""
+    """Yield faults in the store's own values."""
     secret, last_id = (_content(source, META, key) for key in (SECRET, LAST_ID))
     if secret is None or len(secret) != SECRET_BYTES:
         yield f"the secret of {SECRET_BYTES} bytes by which erased accounts are known is missing"
@@ -29,7 +29,7 @@ def wrong_meta(source: Source) -> Iterator[str]:
 
 
 def wrong_names(source: Source) -> Iterator[str]:
-    """Yield accounts whose texts cannot be what they are, or that are not found by them."""
+    """Yield accounts with invalid texts, or that their texts do not find."""
     for account_id, account in accounts_of(source):
         if account is not None:
             yield from (f"account {account_id}: {problem}" for problem in _wrong_account(source, account))
@@ -78,7 +78,7 @@ def _wrong_holder(source: Source, account: StoredAccount) -> Iterator[str]:
 
 
 def wrong_finders(source: Source) -> Iterator[str]:
-    """Yield keys, usernames and claims of accounts that are not theirs."""
+    """Yield keys, usernames and claims that are not their accounts' own."""
     for table in (ACCOUNT_KEY, USERNAME):
         for text, value in source.all_rows(table):
             account_id = int.from_bytes(unseal(table, text, value), "little")

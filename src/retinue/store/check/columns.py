@@ -1,4 +1,7 @@
-"""The lists of a graph as columns, in parts that fit into memory, for checking and counting."""
+"""The lists of a graph as columns, for checking.
+
+Each part fits into memory.
+"""
 
 from collections.abc import Iterator, Sequence
 from itertools import islice
@@ -15,9 +18,10 @@ _BLOCKS_AT_ONCE = 20_000
 
 
 class BlockColumns(NamedTuple):
-    """Blocks of one table, in the order of their keys, with their entries, and the block of each entry.
+    """Blocks of one table by ascending keys, with their entries.
 
-    `unlinked`: the keys of blocks without the neighbours that they or these name.
+    `blocks` has the index of each entry's block. `unlinked` has the keys of blocks that are not linked to their
+    neighbors.
     """
 
     keys: Numbers
@@ -90,7 +94,10 @@ def _columns(table: Table, rows: Sequence[tuple[int, bytes]]) -> BlockColumns:
 
 
 def sums_of(part: Part, direction: Direction, buckets: int) -> "np.ndarray[tuple[int], np.dtype[np.uint64]]":
-    """Return for each bucket of followers a sum over their follows that tells any difference."""
+    """Return sums over the follows in each bucket of followers.
+
+    Any difference changes a sum.
+    """
     entries = part.entries
     both = (entries.owners, entries.accounts)[:: 1 if direction is Direction.FOLLOWING else -1]
     mixed = np.zeros(entries.size, np.uint64)
@@ -103,7 +110,7 @@ def sums_of(part: Part, direction: Direction, buckets: int) -> "np.ndarray[tuple
 
 
 def follows_of(part: Part, direction: Direction, chosen: Numbers, buckets: int) -> Iterator[tuple[int, int, int, int]]:
-    """Yield follower, followee, start and end of the follows in some buckets."""
+    """Yield follower, followee, start and end of follows in some buckets."""
     entries = part.entries
     both = (entries.owners, entries.accounts)[:: 1 if direction is Direction.FOLLOWING else -1]
     is_chosen: Chosen = is_among(both[0] % buckets, chosen)

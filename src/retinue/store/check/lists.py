@@ -1,4 +1,4 @@
-"""What the lists of a graph must be: well-formed blocks, slots of their own, both directions alike, true histories."""
+"""The invariants of lists: valid blocks, unique slots, equal directions, true histories."""
 
 from collections import Counter, defaultdict
 from collections.abc import Iterator
@@ -34,7 +34,7 @@ _MISSING = 3
 
 
 def wrong_lists(source: Source, direction: Direction) -> Iterator[str]:
-    """Yield what is wrong with each list of a direction, taken alone."""
+    """Yield faults of each list of a direction, taken alone."""
     tables = LISTS[direction]
     for part in parts_of(source, direction):
         for kind, columns in (("visible", part.visible), ("hidden", part.hidden)):
@@ -126,7 +126,7 @@ def _wrong_runs(source: Source, tables: ListTables, part: Part) -> Found:
 
 
 def _wrong_histories(source: Source, tables: ListTables, part: Part) -> Found:
-    """Compare the intervals of pairs that have a history, or several intervals, or an ended one, with their events."""
+    """Compare intervals with events, except of pairs with one open interval."""
     entries = part.entries
     pairs = (entries.owners << 32) + entries.accounts
     histories = _histories_of(source, tables, part)
@@ -160,7 +160,7 @@ def _text(found: list[Interval]) -> str:
 
 
 def _without_entries(source: Source, tables: ListTables, direction: Direction) -> Iterator[str]:
-    """Yield rows that belong to lists without an entry."""
+    """Yield rows that belong to lists without entries."""
     for table in (tables.runs, tables.histories):
         for key, value in source.all_rows(table):
             assert isinstance(key, int)
@@ -177,7 +177,10 @@ def _has_entries(source: Source, tables: ListTables, owner: int) -> bool:
 
 
 def one_sided(source: Source) -> Iterator[str]:
-    """Yield intervals that are in one list only. Sums over buckets come first, so that memory stays small."""
+    """Yield intervals that only one of two lists has.
+
+    Sums over buckets come first, so memory stays small.
+    """
     sums = [
         sum((sums_of(part, direction, _BUCKETS) for part in parts_of(source, direction)), np.zeros(_BUCKETS, np.uint64))
         for direction in Direction
@@ -198,7 +201,7 @@ def one_sided(source: Source) -> Iterator[str]:
 
 
 def wrong_visibility(source: Source) -> Iterator[str]:
-    """Yield entries that should be visible or hidden and are not, and those of accounts that do not exist."""
+    """Yield entries that are wrongly visible or hidden, or without an account."""
     queue = {}
     for key, value in source.all_rows(RELOCATION):
         relocation = decode_relocation(int(key), unseal(RELOCATION, key, value))
@@ -235,7 +238,7 @@ def _kinds_at(kinds: Kinds, ids: Numbers) -> Kinds:
 
 
 def _kinds(source: Source) -> Kinds:
-    """Return by id whether an account is erased, hidden, visible or missing."""
+    """Return the kind of each account by id: erased, hidden, visible or missing."""
     found = {int(key): kind_of(unseal(ACCOUNT, key, value)) for key, value in source.all_rows(ACCOUNT)}
     kinds = np.full(max(found, default=0) + 1, _MISSING, np.int8)
     kinds[np.fromiter(found, np.int64, len(found))] = np.fromiter(found.values(), np.int8, len(found))

@@ -1,4 +1,4 @@
-"""The invariant of the row file: what it says of an account is what the store says."""
+"""The invariant of the row file: its rows are those of the store."""
 
 from collections.abc import Iterator
 from contextlib import suppress
@@ -13,9 +13,10 @@ from retinue.store.reading.row_file_update import EncodeText, text_of
 
 
 def wrong_rows(source: Source, path: Path, encode: EncodeText) -> Iterator[str]:
-    """Yield rows that differ from their accounts. The source must return the newest state, also while others write.
+    """Yield rows that differ from their accounts.
 
-    Empty slots are right: readers ask the store for their rows. So are rows that changed after the file's revision.
+    The source must return the newest state. Empty slots, and rows that changed after the file's revision, are valid:
+    readers ask the store.
     """
     file = None
     with suppress(OSError, ValueError):
@@ -49,7 +50,7 @@ def _differences(source: Source, ids: range, found: Slots, encode: EncodeText) -
 
 
 def _changed_after(source: Source, revision: int) -> set[int] | None:
-    """Return the accounts that changed; None if too many changes were made for readers to use the file."""
+    """Return the changed accounts. None: too many for readers to use the file."""
     newest = _number(source, LAST_REVISION)
     changes = source.scan(CHANGE, revision + 1, newest)
     if len(changes) < newest - revision:

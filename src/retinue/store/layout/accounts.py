@@ -138,14 +138,12 @@ class AccountTable:
         self._last_revision = 0
 
     def forget(self) -> None:
-        """Drop everything, uncommitted changes too."""
         self._accounts.clear()
         self._claims.clear()
         self._last_id = self._number(LAST_ID)
         self._last_revision = self._number(LAST_REVISION)
 
     def flush(self) -> None:
-        """Pass all changes on to the rows."""
         for folded, claims in self._claims.items():
             holder = self.with_username(folded)
             plain = {} if holder is None else {holder.id: holder.username_at}
@@ -158,18 +156,15 @@ class AccountTable:
                 self._rows.put(META, name, number.to_bytes(_NUMBER_BYTES, "little"))
 
     def committed(self) -> None:
-        """Call after the rows were committed."""
         self._claims.clear()
         if len(self._accounts) > MAX_CACHED:
             self._accounts.clear()
 
     @property
     def last_id(self) -> int:
-        """The newest account's id."""
         return self._last_id
 
     def prefetch(self, account_ids: Sequence[int]) -> None:
-        """Read accounts at once."""
         missing = [account_id for account_id in account_ids if account_id not in self._accounts]
         for account_id, content in zip(missing, self._rows.get_many(ACCOUNT, missing), strict=True):
             self._accounts[account_id] = self._decoded(account_id, content)
@@ -193,7 +188,6 @@ class AccountTable:
         return account is not None and account.is_visible
 
     def with_key(self, key: str) -> StoredAccount | None:
-        """Return the account with a key."""
         found = self._rows.get(ACCOUNT_KEY, key)
         if found is not None:
             return self.load(int.from_bytes(found, "little"))
@@ -201,7 +195,6 @@ class AccountTable:
         return account if account is not None and account.key == key else None
 
     def with_username(self, folded: str) -> StoredAccount | None:
-        """Return the account that has a folded username."""
         found = self._rows.get(USERNAME, folded)
         return None if found is None else self.load(int.from_bytes(found, "little"))
 

@@ -54,14 +54,14 @@ def head_of(count: int, displaced: int, ended: int, has_next: int) -> int:
 
 
 def next_start_of(content: bytes) -> int:
-    """Return the first slot of the newer block of the same list, 0 if this is the newest one."""
+    """Return the first slot of the next newer block, or 0."""
     return int.from_bytes(content[-_NUMBER_BYTES:], "little") if content[_NUMBER_BYTES - 1] else 0
 
 
 class Chain:
-    """The blocks of a list as they are read, from one with a slot down: each must name the one before it.
+    """The blocks of a list in the order of reading.
 
-    So a missing block is noticed.
+    Each block names the one before it, so a missing block is noticed.
     """
 
     __slots__ = ("_bound", "_next", "_table")
@@ -72,14 +72,14 @@ class Chain:
         self._next = -1  # the first slot of the last block that was read, -1 before the first one
 
     def take(self, key: int, content: bytes) -> None:
-        """Take the next older block. Raises `StoreUnavailable` if one between was missing."""
+        """Take the next older block. Raises `StoreUnavailable` if one is missing."""
         named = next_start_of(content)
         if named != self._next if self._next >= 0 else 0 < named <= self._bound:
             raise damaged(self._table, key, f"the block at slot {named} is missing")
         self._next = second_of(key)
 
     def end(self, owner: int) -> None:
-        """Call after the oldest block. Raises `StoreUnavailable` if an older one must exist."""
+        """Call after the oldest block. Raises `StoreUnavailable` if one is missing."""
         if self._next > 1:
             raise damaged(self._table, pair_key(owner, 1), "it is missing")
 
@@ -98,7 +98,6 @@ class Block:
 
     @classmethod
     def decode(cls, table: Table, key: int, content: bytes) -> "Block":
-        """Return a stored block. Raises `StoreUnavailable` if it is damaged."""
         numbers, count = columns_of(table, key, content)
         _, displaced, ended, _ = _counts(numbers[0])
         block = cls()
@@ -115,14 +114,12 @@ class Block:
         return len(self.positions)
 
     def encode(self) -> bytes:
-        """Return the content to store."""
         head = array("I", (head_of(len(self), len(self.starts), len(self.ends), self.next_start > 0),))
         rest = [number for column in (self.starts, self.ends) for pair in sorted(column.items()) for number in pair]
         rest += [self.next_start] if self.next_start else []
         return b"".join((head, self.positions, self.accounts, array("I", rest)))
 
     def has(self, position: int) -> bool:
-        """Return whether an entry has a position."""
         index = bisect_left(self.positions, position)
         return index < len(self.positions) and self.positions[index] == position
 
@@ -139,7 +136,6 @@ class Block:
         return found
 
     def entry(self, position: int) -> Entry:
-        """Return the existing entry at a position."""
         return self._entry(bisect_left(self.positions, position))
 
     def insert(self, entry: Entry) -> None:
@@ -153,7 +149,6 @@ class Block:
             self.ends[entry.position] = entry.end
 
     def remove(self, position: int) -> Entry:
-        """Remove the existing entry at a position; return it."""
         index = bisect_left(self.positions, position)
         entry = self._entry(index)
         del self.positions[index], self.accounts[index]
@@ -162,7 +157,7 @@ class Block:
         return entry
 
     def split(self, index: int) -> "Block":
-        """Remove the entries from an index on; return them as the next block."""
+        """Remove the entries from an index on; return the next block."""
         upper = Block()
         upper.positions, self.positions = self.positions[index:], self.positions[:index]
         upper.accounts, self.accounts = self.accounts[index:], self.accounts[:index]
@@ -182,7 +177,6 @@ class Block:
         self.next_start = upper.next_start
 
     def newest_first(self, bound: int = LAST_SECOND) -> Iterator[Entry]:
-        """Yield the entries at or before a position."""
         for index in range(bisect_left(self.positions, bound + 1) - 1, -1, -1):
             yield self._entry(index)
 

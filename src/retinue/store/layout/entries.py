@@ -32,12 +32,10 @@ class EntryTable:
         self._dropped: set[int] = set()
 
     def forget(self) -> None:
-        """Drop everything, uncommitted changes too."""
         for memory in (self._blocks, self._changed, self._newest, self._added, self._dropped):
             memory.clear()
 
     def flush(self) -> None:
-        """Pass all changes on to the rows."""
         for key in self._dropped:
             self._rows.delete(self._table, key)
         for key in self._changed:
@@ -46,7 +44,6 @@ class EntryTable:
             memory.clear()
 
     def committed(self) -> None:
-        """Call after the rows were committed."""
         if len(self._blocks) > MAX_CACHED_BLOCKS:
             self.forget()
 
@@ -70,12 +67,10 @@ class EntryTable:
                 self._newest[first_of(key)] = None
 
     def has(self, owner: int, position: int) -> bool:
-        """Return whether an entry has a position."""
         key = self._find(owner, position)
         return key is not None and self._blocks[key].has(position)
 
     def is_long(self, owner: int) -> bool:
-        """Return whether a list has, or had, several blocks."""
         key = self._find(owner, LAST_SECOND)
         return key is not None and second_of(key) > 0
 
@@ -96,7 +91,6 @@ class EntryTable:
         return [position for block in self.blocks_down(owner) for position in block.positions_of(account)]
 
     def entry(self, owner: int, position: int) -> Entry:
-        """Return the existing entry at a position."""
         return self._blocks[self._existing(owner, position)].entry(position)
 
     def insert(self, owner: int, entry: Entry) -> None:

@@ -31,7 +31,6 @@ class HistoryTable:
         self._table = table
 
     def load(self, owner: int, account: int) -> Moments | None:
-        """Return the events of a pair, or None."""
         key = pair_key(owner, account)
         content = self._rows.get(self._table, key)
         return None if content is None else decode_moments(self._table, key, content)

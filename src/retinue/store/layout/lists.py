@@ -32,7 +32,6 @@ class ListFacts(Struct, frozen=True, gc=False):
     is_late: bool = False
 
     def encode(self) -> bytes:
-        """Return the content to store."""
         return b"".join(number.to_bytes(_FACT_BYTES, "little") for number in (self.visible, self.hidden, self.is_late))
 
     @classmethod
@@ -56,32 +55,27 @@ class Lists:
         self._facts: dict[int, ListFacts | None] = {}
 
     def forget(self) -> None:
-        """Drop everything, uncommitted changes too."""
         self._visible.forget()
         self._hidden.forget()
         self._facts.clear()
 
     def flush(self) -> None:
-        """Pass all changes on to the rows."""
         self._visible.flush()
         self._hidden.flush()
 
     def committed(self) -> None:
-        """Call after the rows were committed."""
         self._visible.committed()
         self._hidden.committed()
         if len(self._facts) > MAX_CACHED_FACTS:
             self._facts.clear()
 
     def drop(self, owners: Collection[int]) -> None:
-        """Forget owners whose rows were written elsewhere."""
         for owner in owners:
             self._facts.pop(owner, None)
         self._visible.drop(owners)
         self._hidden.drop(owners)
 
     def prefetch(self, owners: Collection[int]) -> None:
-        """Read the short lists of owners at once."""
         missing = [owner for owner in owners if owner not in self._facts]
         for owner, content in zip(missing, self._rows.get_many(self._tables.facts, missing), strict=True):
             self._facts[owner] = None if content is None else ListFacts.decode(self._tables.facts, owner, content)
@@ -97,7 +91,6 @@ class Lists:
             self._save(owner, replace(self._facts_of(owner) or self._counted(owner), is_late=True))
 
     def remove(self, owner: int, position: int) -> Entry:
-        """Remove an entry, and free its slot."""
         entry = self._take(owner, position)
         self.slots.free(owner, position)
         return entry
@@ -107,7 +100,6 @@ class Lists:
         self._insert(owner, self._take(owner, position)._replace(end=end), is_visible=False)
 
     def reopen(self, owner: int, position: int, *, is_visible: bool) -> None:
-        """Open an ended entry again."""
         self._insert(owner, self._take(owner, position)._replace(end=0), is_visible=is_visible)
 
     def show(self, owner: int, position: int, *, is_visible: bool) -> None:

@@ -27,7 +27,6 @@ class Relocation(NamedTuple):
     position: int = LAST_SECOND
 
     def encode(self) -> bytes:
-        """Return the content to store."""
         return bytes((self.is_erased, _DIRECTIONS.index(self.direction))) + self.position.to_bytes(4, "little")
 
 
@@ -68,6 +67,5 @@ class RelocationQueue:
         self._rows.put(RELOCATION, pair_key(kind, relocation.account_id), relocation.encode())
 
     def remove(self, account_id: int) -> None:
-        """Remove an account."""
         for kind in (MERGED, UNMERGED):
             self._rows.delete(RELOCATION, pair_key(kind, account_id))

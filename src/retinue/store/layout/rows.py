@@ -20,7 +20,6 @@ class Rows:
         self._order: dict[Table, list[Key]] = {}  # the changed keys, ascending, of tables that were scanned
 
     def get(self, table: Table, key: Key) -> bytes | None:
-        """Return the content of a key."""
         changed = self._changed[table]
         if key in changed:
             return changed[key]
@@ -28,7 +27,6 @@ class Rows:
         return None if value is None else unseal(table, key, value)
 
     def get_many(self, table: Table, keys: Sequence[Key]) -> list[bytes | None]:
-        """Return the contents of keys, in their order."""
         changed = self._changed[table]
         if not changed.keys().isdisjoint(keys):
             return [self.get(table, key) for key in keys]
@@ -36,20 +34,16 @@ class Rows:
         return [None if value is None else unseal(table, key, value) for key, value in zip(keys, values, strict=True)]
 
     def put(self, table: Table, key: Key, content: bytes) -> None:
-        """Change or add a row."""
         self._change(table, key, content)
 
     def delete(self, table: Table, key: Key) -> None:
-        """Remove a row, if it exists."""
         self._change(table, key, None)
 
     def put_many(self, table: Table, rows: Iterable[tuple[Key, bytes]]) -> None:
-        """Change or add rows."""
         self._order.pop(table, None)
         self._changed[table].update(rows)
 
     def delete_many(self, table: Table, keys: Iterable[int]) -> None:
-        """Remove rows, if they exist."""
         self._order.pop(table, None)
         self._changed[table].update(dict.fromkeys(keys))
 
@@ -103,7 +97,6 @@ class Rows:
         return taken
 
     def forget(self) -> None:
-        """Drop all changes."""
         self._order.clear()
         for changed in self._changed.values():
             changed.clear()

@@ -35,7 +35,6 @@ class SlotAllocator:
         return first - 1 if first > 1 else last + 1
 
     def is_free(self, owner: int, slot: int) -> bool:
-        """Return whether a slot is free."""
         return not self._is_occupied(owner, slot)
 
     def occupy(self, owner: int, slot: int) -> None:

@@ -35,15 +35,12 @@ class TombstoneTable:
         return self._rows.get(META, SECRET) or b""
 
     def is_empty(self) -> bool:
-        """Return whether nothing was erased."""
         return not self._rows.has_rows(TOMBSTONE)
 
     def has(self, mac: bytes) -> bool:
-        """Return whether a tombstone exists."""
         return self._rows.get(TOMBSTONE, mac.hex()) is not None
 
     def add(self, mac: bytes) -> None:
-        """Add a tombstone."""
         self._rows.put(TOMBSTONE, mac.hex(), b"")
 
 
@@ -71,15 +68,12 @@ class FutureEventTable:
         self._rows = rows
 
     def is_empty(self) -> bool:
-        """Return whether the table is empty."""
         return not self._rows.has_rows(FUTURE_EVENT)
 
     def has(self, event: FutureEvent) -> bool:
-        """Return whether an event exists."""
         return event.digest in self._digests(event.account, event.other)
 
     def add(self, event: FutureEvent) -> None:
-        """Add an event."""
         ends = [(event.account, event.other)] + [(event.other, event.account)] * (event.other > 0)
         for account, other in ends:
             digests = [*self._digests(account, other), event.digest]

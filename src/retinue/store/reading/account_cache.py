@@ -29,15 +29,11 @@ FORGET_ONE_BY_ONE = 10_000
 class AsyncSource(Protocol):
     """Read access to sealed rows for readers. The embedded store never suspends."""
 
-    async def get(self, table: Table, keys: Sequence[Key]) -> list[bytes | None]:
-        """Return the values of keys, in their order."""
-        ...
+    async def get(self, table: Table, keys: Sequence[Key]) -> list[bytes | None]: ...
 
     async def scan(
         self, table: Table, low: Key, high: Key, *, reverse: bool = False, limit: int = -1
-    ) -> list[tuple[Key, bytes]]:
-        """Return the rows between two keys, both included, at most `limit`."""
-        ...
+    ) -> list[tuple[Key, bytes]]: ...
 
 
 class AccountCache(Generic[Shown_co]):

@@ -30,7 +30,7 @@ class MappedRows:
         self._refreshes = 0
 
     async def refresh(self) -> None:
-        """Notice a new file, and changes that it does not have yet, after the account cache was refreshed."""
+        """Notice a new file, and changes that it does not have yet."""
         if self._refreshes == self._cache.refreshes:
             return
         self._refreshes = self._cache.refreshes
@@ -51,7 +51,6 @@ class MappedRows:
             self._revision = revision
 
     async def rows(self, account_ids: Sequence[int]) -> Sequence[bytes | None]:
-        """Return the rows of accounts, None for those that lists do not show."""
         if self._file is not None:
             texts = self._file.texts(np.array(account_ids, np.uint32))
             if texts is not None and (not self._stale or self._stale.isdisjoint(account_ids)):

@@ -25,19 +25,18 @@ _PROFILE_NUMBERS = ("is_verified", "likes_count", "video_count")  # booleans may
 
 
 class ShownRows(Protocol[Shown_co]):
-    """The rows of accounts. Call `refresh` before each use, after that of the cache of accounts."""
+    """The rows of accounts.
 
-    async def refresh(self) -> None:
-        """Take notice of changes."""
-        ...
+    Call `refresh` before each use, after that of the account cache.
+    """
 
-    async def rows(self, account_ids: Sequence[int]) -> Sequence[Shown_co | None]:
-        """Return the rows of accounts, None for those that lists do not show."""
-        ...
+    async def refresh(self) -> None: ...
+
+    async def rows(self, account_ids: Sequence[int]) -> Sequence[Shown_co | None]: ...
 
 
 class LayoutReader(Generic[Shown_co]):
-    """A `GraphReader` on a source. `shown` may be replaced by a quicker source of rows than the cache.
+    """A `GraphReader` on a source. `shown` may be replaced by faster rows.
 
     If a call reads rows of several states, it may raise `StoreUnavailable`, as for damage.
     """
@@ -48,12 +47,10 @@ class LayoutReader(Generic[Shown_co]):
         self.shown: ShownRows[Shown_co] = self.cache
 
     async def find_account(self, folded: str) -> Account | None:
-        """Return the live account with a folded username."""
         await self.cache.refresh()
         return await self.cache.account(folded)
 
     async def read(self, request: PageRequest) -> PageRows[Shown_co]:
-        """Return the rows of a page request."""
         await self.cache.refresh()
         await self.shown.refresh()
         if request.as_of is None and not self.cache.must_merge:
@@ -61,7 +58,6 @@ class LayoutReader(Generic[Shown_co]):
         return await self._read_merged(request)
 
     async def profile(self, account_id: int) -> Profile | None:
-        """Return an account's profile with exact counts; None if it was erased or never existed."""
         (stored,) = await self._source.get(ACCOUNT, (account_id,))
         account = None if stored is None else decode_account(account_id, unseal(ACCOUNT, account_id, stored))
         if account is None:

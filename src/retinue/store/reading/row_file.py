@@ -68,7 +68,7 @@ class RowFile:
 
     @property
     def state(self) -> State:
-        """The origin of the file; of no store if its header is damaged or half written."""
+        """The origin of the file, empty if its header is damaged."""
         header_bytes = self._map[: _HEADER_BYTES + 4]
         if crc32(header_bytes[:_HEADER_BYTES]) != int.from_bytes(header_bytes[_HEADER_BYTES:], "little"):
             return State()
@@ -91,7 +91,7 @@ class RowFile:
         return texts
 
     def slots(self, first: int) -> Slots:
-        """Return the texts of some accounts from an id on, which are whole, and which slots are empty."""
+        """Return texts, wholeness and emptiness of slots from an id on."""
         words = self._words[first : first + SLOTS_AT_ONCE].copy()
         ids = np.arange(first, first + len(words), dtype=np.uint32)
         is_whole, is_empty = words @ _FACTORS == ids * _SEED, ~words.any(axis=1)
@@ -108,7 +108,6 @@ class RowFileWriter:
             os.ftruncate(self._descriptor, HEADER_SLOTS * SLOT_BYTES)
 
     def state(self) -> State:
-        """Return the origin of the file."""
         with suppress(ValueError):
             return RowFile(self._path).state
         return State()
@@ -135,11 +134,9 @@ class RowFileWriter:
             os.pwrite(self._descriptor, bytes(min(_ZEROED_AT_ONCE, size - begin)), begin)
 
     def sync(self) -> None:
-        """Wait until all writes are on disk."""
         os.fsync(self._descriptor)
 
     def close(self) -> None:
-        """Close the file."""
         os.close(self._descriptor)
 
     def _grow(self, last_id: int) -> None:

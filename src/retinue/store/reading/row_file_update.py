@@ -96,7 +96,7 @@ class RowFileUpdate:
 
 
 def text_of(account: StoredAccount | None, encode: EncodeText) -> bytes | None:
-    """Return what the file must have of an account; None if its text is too long."""
+    """Return an account's text in the file. None: it is too long."""
     if account is None or not account.is_visible:
         return b""
     text = encode(account.display_name, account.username)

@@ -26,14 +26,12 @@ class LayoutScan:
         self._source = source
 
     def accounts(self) -> Iterator[list[tuple[int, AccountRecord]]]:
-        """Yield all accounts that were not erased, with their ids."""
         rows = self._source.all_rows(ACCOUNT)
         while part := list(islice(rows, _ROWS_AT_ONCE)):
             accounts = [decode_account(int(key), unseal(ACCOUNT, key, value)) for key, value in part]
             yield [(account.id, _record(account)) for account in accounts if account is not None]
 
     def intervals(self, *, with_ended: bool) -> Iterator[Intervals]:
-        """Yield each open interval once; with `with_ended`, ended ones too."""
         displaced = sum(
             int((entries.positions != entries.starts).sum()) for entries in self._entries(Direction.FOLLOWERS)
         )

@@ -46,17 +46,14 @@ class GraphChanges:
         self._future_events.begin()
 
     def flush(self) -> None:
-        """Pass all changes on to the rows."""
         self.pairs.flush()
         self.account_table.flush()
 
     def committed(self) -> None:
-        """Call after the rows were committed."""
         self.pairs.committed()
         self.account_table.committed()
 
     def import_account(self, record: AccountRecord, now: int) -> Verdict:
-        """Create or change the account of an imported row."""
         return self._accounts.import_record(record, _second(now))
 
     def import_plain(self, records: Sequence[AccountRecord], now: int) -> set[int]:
@@ -112,7 +109,6 @@ class GraphChanges:
         return Verdict.UPDATED if verdict is Verdict.ACCEPTED and is_open else verdict
 
     def apply(self, event: Event, received_at: int) -> Decision:
-        """Apply one event, with accounts by key."""
         received_at = _second(received_at)
         if isinstance(event, FollowEvent):
             return self._follow(event, received_at)
@@ -149,11 +145,9 @@ class GraphChanges:
         ]
 
     def end(self, pair: Pair, at: int) -> Verdict:
-        """Unfollow at a second."""
         return self.pairs.learn(pair, Moment(at, is_unfollow=True))
 
     def is_maintained(self) -> bool:
-        """Return whether no maintenance is left."""
         return self._relocator.is_done()
 
     def maintain(self, is_time_left: Callable[[], bool]) -> bool:

@@ -62,7 +62,6 @@ class OneSide:
         self.histories.save(owner, account, after)
 
     def insert(self, owner: int, account: int, interval: Interval, wanted: int | None = None) -> None:
-        """Add the entry of a new interval."""
         if wanted is None or not self.lists.slots.is_free(owner, wanted):
             wanted = self.lists.slots.seek(owner, interval.start)
         is_visible = interval.end is None and self._accounts.is_visible(account)
@@ -83,22 +82,18 @@ class Pairs:
         self.followers = OneSide(rows, Direction.FOLLOWERS, accounts)
 
     def forget(self) -> None:
-        """Drop everything, uncommitted changes too."""
         self.following.lists.forget()
         self.followers.lists.forget()
 
     def flush(self) -> None:
-        """Pass all changes on to the rows."""
         self.following.lists.flush()
         self.followers.lists.flush()
 
     def committed(self) -> None:
-        """Call after the rows were committed."""
         self.following.lists.committed()
         self.followers.lists.committed()
 
     def moments(self, pair: Pair) -> Moments:
-        """Return the events of a pair."""
         moments = self.following.histories.load(*pair)
         if moments is not None:
             return moments
@@ -114,6 +109,5 @@ class Pairs:
         return Verdict.ACCEPTED
 
     def update(self, pair: Pair, before: Moments, after: Moments, wanted: Positions = ANYWHERE) -> None:
-        """Change both lists of a pair from some events to others."""
         self.following.update(pair.follower, pair.followee, before, after, wanted.following)
         self.followers.update(pair.followee, pair.follower, before, after, wanted.followers)

@@ -26,7 +26,6 @@ class Relocator:
         self._pairs = pairs
 
     def is_done(self) -> bool:
-        """Return whether the queue is empty."""
         return self._queue.next() is None
 
     def work(self, is_time_left: Callable[[], bool]) -> bool:

@@ -22,7 +22,6 @@ class Resolver:
         self._unknown: set[str] = set()  # texts that mean no account, until one is created or renamed
 
     def forget(self) -> None:
-        """Drop everything."""
         self._keys.clear()
         self.forget_names()
 
@@ -56,14 +55,12 @@ class Resolver:
             cache[text] = account_id
 
     def with_key(self, key: str) -> int | None:
-        """Return the account with a key."""
         if key in self._unknown:
             return None
         found = self._keys.get(key)
         return self._remember(self._keys, key, self._accounts.with_key(key)) if found is None else found
 
     def with_username(self, folded: str) -> int | None:
-        """Return the account that has a folded username."""
         account = self._accounts.with_username(folded)
         return None if account is None else account.id
 

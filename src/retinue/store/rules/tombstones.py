@@ -23,11 +23,9 @@ class Tombstones:
 
     @property
     def is_empty(self) -> bool:
-        """Whether no account was erased."""
         return self._is_empty
 
     def has_key(self, key: str) -> bool:
-        """Return whether the account with a key was erased."""
         return not self._is_empty and self._table.has(self._mac("key", key))
 
     def has_name(self, name: str) -> bool:
@@ -60,15 +58,12 @@ class FutureEvents:
         self._is_empty = True
 
     def begin(self) -> None:
-        """Call when another writer may have changed the store."""
         self._is_empty = self._table.is_empty()
 
     def has(self, event: FutureEvent) -> bool:
-        """Return whether an event was delivered before."""
         return not self._is_empty and self._table.has(event)
 
     def add(self, event: FutureEvent) -> None:
-        """Add an event."""
         self._table.add(event)
         self._is_empty = False
 

@@ -29,7 +29,7 @@ _ACCESS_FACTS: dict[str, Callable[[Execute], int]] = {
 
 
 class SqliteChecker:
-    """A `Checker` of both files, and of a file of rows that `wrong_rows` compares with the graph."""
+    """A `Checker` of both files. `wrong_rows` checks the row file."""
 
     def __init__(self, graph: Path, access: Path, wrong_rows: Callable[[Source], Iterable[str]]) -> None:
         self._graph_path = graph

@@ -1,6 +1,7 @@
-"""Pages of current lists without awaiting, from cached blocks or a single statement.
+"""Pages of current lists without awaiting.
 
-The slow twin is `SqliteGraph`. It serves the rest: hidden rows among visible entries, relocations, other times.
+They come from cached blocks or a single statement. The slow twin is `SqliteGraph`. It serves the rest: hidden rows
+among visible entries, relocations, other times.
 """
 
 from bisect import bisect_right
