@@ -18,7 +18,6 @@ from damage_kinds import put
 from retinue.errors import StoreUnavailable
 from retinue.model import FollowEvent
 from retinue.store.open import open_store
-from retinue.store.sqlite import row_types
 from retinue.store.sqlite.files import access_path
 from retinue.wire import rendering
 from support.commands import retinue
@@ -169,15 +168,6 @@ def test_writers_refuse_contradictory_state(damaged: Service) -> None:
     with closing(open_store(damaged.store).writer(damaged.clock)) as writer:
         with pytest.raises(StoreUnavailable, match="table following, account 1"):
             asyncio.run(writer.apply([FollowEvent("a", "c", 800)], damaged.clock.now()))
-
-
-def test_every_column_has_a_known_type() -> None:
-    """Types are checked for each column of both files."""
-    columns = row_types.declared()
-
-    assert {("account", "folded"), ("following", "entries"), ("client", "secret"), ("audit", "hash")} <= set(columns)
-    assert columns["account", "display_name"].types == {str}
-    assert columns["pair", "moments"].types == {bytes, type(None)}
 
 
 @pytest.mark.parametrize(
