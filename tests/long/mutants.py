@@ -19,6 +19,7 @@ from collections import Counter
 from importlib.machinery import ModuleSpec
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, Phase, settings
@@ -32,7 +33,11 @@ FILES = (
     *("load/placing", "load/columns", "load/loader", "load/groups"),
     *("layout/entries", "layout/slots", "layout/blocks", "layout/lists", "layout/histories", "layout/relocations"),
 )
-TESTS = ("tests/test_layout.py", "tests/test_group_machine.py", "tests/test_machine.py")
+_CONTRACT = ("account_keys", "erasure", "lists", "profiles", "unfollows", "usernames", "visibility")
+TESTS = (
+    *(f"tests/test_store_{each}.py" for each in _CONTRACT),
+    *("tests/test_layout.py", "tests/test_group_machine.py", "tests/test_machine.py"),
+)
 _OURS = ("retinue", "support", "test_")  # modules that each fork imports again, with the mutant among them
 # Without other plugins and their settings, which take longer than most mutants live.
 _OPTIONS = ("-c", os.devnull, "--rootdir", str(ROOT), "--noconftest", "-p", "no:cacheprovider", "--assert=plain", "-xq")
@@ -58,12 +63,20 @@ class StoresInMemory:
     """A pytest plugin: tests of any store run on dicts, and few of their examples."""
 
     @pytest.fixture
-    def new_backend(self) -> object:
+    def new_backend(self) -> Any:
         """A factory of stores of dicts."""
         from support.backends import BackendFactory  # noqa: PLC0415 - after the mutant
         from support.dict_engine import DictBackend  # noqa: PLC0415 - the same
 
         return BackendFactory(DictBackend, 0.5)  # type: ignore[arg-type]  # without clients and quotas
+
+    @pytest.fixture
+    def store(self, new_backend: Any, request: pytest.FixtureRequest) -> object:
+        """An empty store of dicts."""
+        from support.frozen_clock import FrozenClock  # noqa: PLC0415 - the same
+        from support.store_contract import backend_of  # noqa: PLC0415 - the same
+
+        return backend_of(new_backend, request, FrozenClock())
 
 
 def _begin() -> None:
