@@ -14,7 +14,7 @@ from retinue.model import Direction
 from retinue.store.layout import slots
 from retinue.store.layout.blocks import CAPACITY, Block, Chain, Entry
 from retinue.store.layout.entries import EntryTable
-from retinue.store.layout.lists import Lists
+from retinue.store.layout.lists import ListFacts, Lists
 from retinue.store.layout.rows import Rows
 from retinue.store.layout.sealing import seal, unseal
 from retinue.store.layout.tables import ACCOUNT, LAST_SECOND, LISTS, USERNAME, Changes, Table, pair_key, second_of
@@ -168,6 +168,82 @@ def read_chain(engine: DictEngine) -> None:
     for key in sorted(engine.tables[TABLE], reverse=True):
         chain.take(int(key), unseal(TABLE, key, engine.tables[TABLE][key]))
     chain.end(3)
+
+
+class OneOwner:
+    """The lists of one owner, and what they must be: each entry with whether lists show its account."""
+
+    def __init__(self, seed: int) -> None:
+        self.random = Random(seed)
+        self.engine = DictEngine()
+        self.rows = Rows(self.engine)
+        self.lists = Lists(self.rows, LISTS[Direction.FOLLOWERS])
+        self.expected: dict[int, tuple[Entry, bool]] = {}
+
+    def change(self, kind: str) -> None:
+        """Change an entry, or add one."""
+        is_visible = self.random.random() < 0.6
+        if kind == "add" or not self.expected:
+            start = self.random.choice([1, self.random.randrange(1, 2000)])
+            position = self.lists.slots.seek(5, start)
+            entry = Entry(position, self.random.randrange(1, 90), start, self.random.choice([0, 0, 3000]))
+            is_visible &= not entry.end
+            self.lists.add(5, entry, is_visible=is_visible)
+            self.expected[position] = entry, is_visible
+            return
+        position = self.random.choice(list(self.expected))
+        entry, was_visible = self.expected.pop(position)
+        if kind == "remove":
+            assert self.lists.remove(5, position) == entry
+        elif kind == "end":
+            self.lists.end(5, position, 4000)
+            self.expected[position] = entry._replace(end=4000), False
+        elif kind == "reopen":
+            self.lists.reopen(5, position, is_visible=is_visible)
+            self.expected[position] = entry._replace(end=0), is_visible
+        else:
+            self.lists.show(5, position, is_visible=is_visible)
+            self.expected[position] = entry, was_visible if entry.end else is_visible
+
+    def commit(self) -> None:
+        """Commit, and maybe forget what is cached."""
+        self.lists.flush()
+        self.engine.commit(self.rows.take_changes())
+        self.lists.committed()
+        self.random.choice([list, self.lists.forget, lambda: self.lists.drop([5]), lambda: self.lists.prefetch([5])])()
+
+    def entries(self, table: Table) -> list[Entry]:
+        """Return the stored entries of one table."""
+        rows = [(int(key), unseal(table, key, value)) for key, value in self.engine.all_rows(table)]
+        return [entry for key, content in rows for entry in Block.decode(table, key, content).newest_first()]
+
+
+@settings(max_examples=40)
+@given(SEEDS)
+def test_a_list_shows_and_counts_its_entries(seed: int) -> None:
+    """Whatever becomes of them, in lists of one block and of several. Counts of a short list need no row."""
+    one = OneOwner(seed)
+    tables = LISTS[Direction.FOLLOWERS]
+    for kinds in (["add"], ["add", "end"], ["end"], ["remove", "end"], ["add", "remove", "end", "reopen", "show"]):
+        for _ in range(one.random.choice([0, 30, 300])):
+            one.change(one.random.choice(kinds))
+        one.commit()
+        visible, hidden = one.entries(tables.visible), one.entries(tables.hidden)
+        assert {entry.position: (entry, True) for entry in visible} == {
+            position: each for position, each in one.expected.items() if each[1]
+        }
+        assert {entry.position: entry for entry in (*visible, *hidden)} == {
+            position: entry for position, (entry, _) in one.expected.items()
+        }
+        value = one.engine.tables[tables.facts].get(5)
+        if value is not None:
+            facts = ListFacts.decode(tables.facts, 5, unseal(tables.facts, 5, value))
+            assert (facts.visible, facts.hidden) == (len(visible), sum(not entry.end for entry in hidden))
+            assert facts.is_late or not any(entry.position > entry.start for entry in (*visible, *hidden))
+        else:
+            assert not any(second_of(int(key)) for table in tables[:2] for key in one.engine.tables[table])
+            assert not any(entry.position > entry.start for entry in (*visible, *hidden))
+        assert one.lists.entries_of(5, 7) == sorted(entry for entry, _ in one.expected.values() if entry.account == 7)
 
 
 @settings(max_examples=60)
