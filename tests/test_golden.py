@@ -2,6 +2,8 @@
 
 import json
 import re
+from collections.abc import Iterator
+from contextlib import closing
 from typing import Any
 
 import httpx
@@ -11,8 +13,9 @@ from hypothesis import strategies as st
 
 from retinue.model import FollowEvent, Visibility
 from retinue.wire import rendering
+from support.frozen_clock import FrozenClock
 from support.golden import golden
-from support.service import FOLLOWERS, FOLLOWING, INFO, TOKEN, Service
+from support.service import FOLLOWERS, FOLLOWING, INFO, TOKEN, Service, problems_of
 
 LOG_ID = re.compile(r"20231114221320[0-9A-F]{20}")  # the frozen clock's second, then 20 random digits
 
@@ -35,9 +38,18 @@ def checked(answer: httpx.Response, *, log_id: str) -> Any:
     return answer.json()
 
 
-@pytest.fixture
-def world(service: Service) -> Service:
-    """The graph that the golden files speak of."""
+@pytest.fixture(scope="module")
+def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
+    """The graph that the golden files describe, which no test changes."""
+    store = tmp_path_factory.mktemp("world") / "graph.db"
+    with closing(Service(store, FrozenClock())) as service:
+        fill(service)
+        yield service
+    assert problems_of(store) == []
+
+
+def fill(service: Service) -> None:
+    """Make the accounts and follows of the golden files."""
     for name, visibility in {
         "hidden": Visibility.PRIVATE,
         "shy": Visibility.FOLLOWING_HIDDEN,
@@ -71,7 +83,6 @@ def world(service: Service) -> Service:
     ):
         service.add_account(name, "test user" if number == 0 else f"test user {number + 1}")
         service.follow("test_user", (name, at))
-    return service
 
 
 @pytest.mark.parametrize("path", [FOLLOWING, FOLLOWERS])
