@@ -36,7 +36,7 @@ FILES = (
 _CONTRACT = ("account_keys", "erasure", "lists", "profiles", "unfollows", "usernames", "visibility")
 TESTS = (
     *(f"tests/test_store_{each}.py" for each in _CONTRACT),
-    *("tests/test_layout.py", "tests/test_group_machine.py", "tests/test_machine.py"),
+    *("tests/test_layout.py", "tests/test_long_lists.py", "tests/test_group_machine.py", "tests/test_machine.py"),
 )
 _OURS = ("retinue", "support", "test_")  # modules that each fork imports again, with the mutant among them
 # Without other plugins and their settings, which take longer than most mutants live.

@@ -23,6 +23,7 @@ _LONG = {
     "test_export",
     "test_group_machine",
     "test_hostile",
+    "test_long_lists",
     "test_machine",
     "test_power_cut",
 }
