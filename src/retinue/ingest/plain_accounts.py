@@ -1,6 +1,6 @@
-"""Accounts whose columns are records as they are: DuckDB tells which rows of a Parquet file these are.
+"""Plain accounts of Parquet files, whose values need no reading.
 
-`records.account_record` reads all others, and would read the same from these.
+DuckDB tells them from the rows that `records.account_record` reads. It would read the same from plain ones.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -22,7 +22,7 @@ _COUNTS = ("likes_count", "video_count")
 
 
 def condition(kinds: Mapping[str, str]) -> str:
-    """Return the SQL for whether a row is plain, given the types of its columns."""
+    """Return in SQL whether a row is plain, given its columns' types."""
     if kinds.get("username") != "VARCHAR":
         return "false"
     conditions = ["regexp_full_match(username, '[A-Za-z0-9_.]{1,64}')"]
@@ -51,7 +51,7 @@ def _of_text(kind: str, wanted: str) -> str:
 
 
 def reader(names: Sequence[str]) -> Callable[[Sequence[Any]], AccountRecord]:
-    """Return what makes a record of a plain row, given the names of its columns. A None must follow these."""
+    """Return a reader of plain rows with these columns and a None."""
     pick = itemgetter(*(names.index(name) if name in names else len(names) for name in _COLUMNS))
 
     def read(row: Sequence[Any]) -> AccountRecord:

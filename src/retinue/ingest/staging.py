@@ -211,7 +211,7 @@ class Staging:
         return self._column("SELECT row FROM staged ANTI JOIN follow USING (row) ORDER BY row")
 
     def groups(self, size: int) -> Iterator[Follows]:
-        """Yield all follows in the order of the file, so many at once, each group by follower."""
+        """Yield all follows in groups of consecutive rows, sorted by follower."""
         last = self._number("SELECT coalesce(max(row), 0) FROM follow")
         for first in range(0, last + 1, size):
             yield self._columns(

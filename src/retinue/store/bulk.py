@@ -47,7 +47,10 @@ class SortedFollows(Protocol):
         ...
 
     def groups(self, size: int) -> Iterator[Follows]:
-        """Yield all follows in the order of the file, so many at once, each group by follower."""
+        """Yield all follows in groups of consecutive rows.
+
+        Each group is sorted like a part of `follows`.
+        """
         ...
 
     def follows(self, direction: Direction) -> Iterator[Follows]:

@@ -1,4 +1,4 @@
-"""A bulk load: all follows of a large file are placed list by list, in one unit of work or in large groups."""
+"""Bulk loads of large files: whole, list by list, in one unit of work; or in large groups."""
 
 from collections.abc import Iterable, Iterator, Sequence
 
@@ -17,13 +17,13 @@ GROUP_SIZE = 1_000_000  # follows; the more, the fewer writes of each list
 
 
 class EngineRows:
-    """The rows of an engine's unit of work, read and written at once."""
+    """A `LoadTarget` that writes to an engine at once."""
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
 
     def has_rows(self, table: Table) -> bool:
-        """Return whether a table may have rows."""
+        """Return False only if a table is empty."""
         return self._engine.has_rows(table)
 
     def get_many(self, table: Table, keys: Sequence[Key]) -> list[bytes | None]:
@@ -32,7 +32,7 @@ class EngineRows:
         return [None if value is None else unseal(table, key, value) for key, value in zip(keys, values, strict=True)]
 
     def rows_of(self, table: Table, owners: Sequence[int]) -> tuple[list[int], list[bytes]]:
-        """Return keys and contents of the rows of ascending owners, in their order."""
+        """Return keys and contents of the rows of ascending owners."""
         rows = self._engine.rows_of(table, owners)
         return [key for key, _ in rows], [unseal(table, key, value) for key, value in rows]
 
@@ -46,7 +46,7 @@ class EngineRows:
 
 
 class BulkLoad:
-    """One load. Runs inside a unit of work in which nothing else was changed."""
+    """One load. Runs inside a unit of work without other changes."""
 
     def __init__(self, engine: Engine, follows: SortedFollows, on_share: OnShare) -> None:
         self._follows = follows
@@ -58,7 +58,7 @@ class BulkLoad:
         self._done = 0
 
     def run(self) -> LoadedFollows:
-        """Place everything that is ordinary."""
+        """Place all ordinary follows."""
         counts, remaining = np.zeros(len(SAYINGS), np.int64), [np.empty(0, np.int64)]
         passed_over = RowSet()
         for follows in self._parts(Direction.FOLLOWING):
@@ -80,10 +80,10 @@ class BulkLoad:
 
 
 class GroupedLoad:
-    """One load into an engine whose units of work have to fit into memory: each call of `place` belongs into one.
+    """One load in groups, each in its own unit of work.
 
-    Both sides of a group are committed together. So a load that was killed resumes when the same file is loaded again:
-    the rows of its first groups say nothing new.
+    Both sides of a group are committed together. After a kill, loading the same file again resumes: rows that are
+    stored say nothing new.
     """
 
     def __init__(self, rows: Rows, follows: SortedFollows) -> None:
@@ -93,7 +93,7 @@ class GroupedLoad:
         self._remaining = [np.empty(0, np.int64)]
 
     def place(self, follows: Follows) -> None:
-        """Place what is ordinary of a group of follows in the lists of both directions."""
+        """Place the ordinary follows of a group in both directions."""
         ids = np.unique(np.concatenate([follows.owners, follows.accounts]))
         kinds = self._kinds_of(ids)
         loader = Loader(self._rows, lambda some: kinds[np.searchsorted(ids, some)])

@@ -85,8 +85,8 @@ def require_linked(table: Table, keys: Sequence[int], contents: Sequence[bytes])
 
 
 def unlinked(keys: Sequence[int], contents: Sequence[bytes]) -> Iterator[int]:
-    """Yield the keys of blocks of whole lists that are not linked to their neighbours."""
-    linked = 0  # what the next key must be, if its list goes on
+    """Yield the keys of blocks that do not name their neighbours."""
+    linked = 0  # the next key, if its list goes on
     for key, content in zip(keys, contents, strict=True):
         if linked != key if linked else key & LAST_SECOND > 1:
             yield key
@@ -108,13 +108,13 @@ def _ranges(begins: Numbers, sizes: Numbers) -> Numbers:
 
 
 def begins_of(owners: Numbers) -> tuple[Numbers, Numbers]:
-    """Return where each list begins in an ascending array of owners, and how long it is."""
+    """Return the beginning and size of each list in ascending owners."""
     begins = np.flatnonzero(np.append(True, np.diff(owners) != 0)) if len(owners) else NOTHING
     return begins, np.diff(np.append(begins, len(owners)))
 
 
 def owners_of(owners: Numbers) -> tuple[Numbers, Numbers]:
-    """Return each owner once, given an ascending array; and for each place in it which of them that is, from 0."""
+    """Return each ascending owner once, and the owner number of each place."""
     begins, sizes = begins_of(owners)
     return owners[begins], np.repeat(np.arange(len(begins)), sizes)
 
@@ -129,7 +129,7 @@ def is_among(numbers: Numbers, ascending: Numbers) -> Chosen:
 
 
 def encode_blocks(entries: Entries) -> Iterator[tuple[int, bytes]]:
-    """Yield key and content of the blocks of whole lists, in their order."""
+    """Yield keys and contents of the blocks of whole lists."""
     begins, sizes = begins_of(entries.owners)
     counts = -(-sizes // CAPACITY)
     # The place within its list of each block, and with it the entries that it has.
@@ -183,6 +183,6 @@ def _next_starts(keys: Numbers) -> tuple[list[bytes], Numbers]:
 
 
 def _pairs(positions: Numbers, values: Numbers, chosen: Chosen) -> tuple[bytes, Numbers]:
-    """Return the chosen pairs as bytes, and how many come before each entry."""
+    """Return the chosen pairs as bytes, and their number before each entry."""
     before = np.append(0, np.cumsum(chosen))
     return np.stack([positions[chosen], values[chosen]], axis=1).astype("<u4").tobytes(), before

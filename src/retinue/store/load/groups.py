@@ -1,6 +1,6 @@
-"""Groups of records and events: accounts are resolved together, ordinary follows are placed together.
+"""Groups of records and events: accounts are resolved together, ordinary follows placed together.
 
-What is not ordinary goes through the rules, one by one, in the given order, after the others.
+The rules get all others one by one, in the given order, after the ordinary ones.
 """
 
 from collections.abc import Callable, Iterable, Sequence
@@ -93,7 +93,7 @@ class GroupChanges:
         return [verdicts[index] for index in range(len(records))]
 
     def apply(self, events: Sequence[Event], received_at: int, is_time_left: Callable[[], bool]) -> list[Decision]:
-        """Apply the first of some events, at least one, until no time is left; return a decision for each."""
+        """Apply events until time is up; return at least one decision."""
         if len(events) >= MIN_GROUP:
             self._changes.resolver.prefetch(key for event in events for key in _keys_of(event))
         decisions: list[Decision] = []
@@ -106,7 +106,7 @@ class GroupChanges:
         return decisions
 
     def _is_movable(self, event: Event) -> bool:
-        """Return whether an event and the follows around it have one outcome in any order."""
+        """Return whether its order among follows is without effect."""
         if isinstance(event, AccountEvent):
             key = event.record.key or ""
             return event.record.username is None and self._changes.resolver.with_key(key) is not None

@@ -1,7 +1,7 @@
 """Placing many follows at once: whole lists are read, merged as arrays, and written back.
 
-Only ordinary follows are placed here: of pairs of which nothing is known yet. What the rules (`store/rules`) decide for
-one follow in a few steps is decided for a group with NumPy; the rest is left to them.
+Only ordinary follows are placed here: those of pairs without entries and histories. NumPy decides for a group what the
+rules (`store/rules`) decide for one follow in a few steps. They get the rest.
 """
 
 from collections.abc import Callable, Iterable, Sequence
@@ -42,7 +42,7 @@ Kinds = Callable[[Numbers], NDArray[np.int8]]
 
 
 class Sifted(NamedTuple):
-    """What each of some rows says, and which are placed: the earliest of each new pair.
+    """The meaning of each row, and whether it is placed: the earliest of each new pair.
 
     `LEFT` rows are for the rules. The first row of a pair is `NEW`, the others tell `ANOTHER_SECOND` or `NOTHING_NEW`.
     """
@@ -56,11 +56,11 @@ class Sifted(NamedTuple):
         return chosen
 
 
-class Target(Protocol):
-    """The rows of lists, to be read and written. What was written in a load is not read in it again."""
+class LoadTarget(Protocol):
+    """The rows of lists. A load reads no row that it wrote."""
 
     def has_rows(self, table: Table) -> bool:
-        """Return whether a table may have rows."""
+        """Return False only if a table is empty."""
         ...
 
     def get_many(self, table: Table, keys: Sequence[Key]) -> list[bytes | None]:
@@ -68,7 +68,7 @@ class Target(Protocol):
         ...
 
     def rows_of(self, table: Table, owners: Sequence[int]) -> tuple[list[int], list[bytes]]:
-        """Return keys and contents of the rows of ascending owners, in their order."""
+        """Return keys and contents of the rows of ascending owners."""
         ...
 
     def put_many(self, table: Table, rows: Iterable[tuple[int, bytes]]) -> None:
@@ -83,16 +83,16 @@ class Target(Protocol):
 class Loader:
     """Places follows of one source in the lists of a target."""
 
-    def __init__(self, target: Target, kinds_of: Kinds) -> None:
+    def __init__(self, target: LoadTarget, kinds_of: Kinds) -> None:
         self._target = target
         self._kinds_of = kinds_of
         tables = [table for direction in Direction for table in LISTS[direction]]
         self._is_empty = {table: not target.has_rows(table) for table in tables}
 
     def sift(self, follows: Follows, hubs: dict[Direction, Numbers], seen_at: int = LAST_SECOND) -> "Sifted":
-        """Tell what follows say, which are sorted by follower; store the histories of pairs with several seconds.
+        """Sift follows that are sorted by follower; none begins after `seen_at`.
 
-        All of them were seen at a second, before which they began.
+        Stores the histories of new pairs with several seconds.
         """
         pairs = (follows.owners << 32) + follows.accounts
         is_left = self._is_odd(follows, hubs)
@@ -113,7 +113,7 @@ class Loader:
         return is_odd
 
     def _sift_repeated(self, pairs: Numbers, follows: Follows, sayings: NDArray[np.int8], is_placed: Chosen) -> None:
-        """Tell new pairs' first rows from their others, and write the histories of those with several seconds."""
+        """Sift new pairs with several rows, and write their histories."""
         ordered = np.sort(pairs)
         several = ordered[1:][ordered[1:] == ordered[:-1]]
         chosen = np.flatnonzero(is_placed & is_among(pairs, several)) if len(several) else several
@@ -148,7 +148,7 @@ class Loader:
         self._target.put_many(LISTS[Direction.FOLLOWERS].histories, back)
 
     def hubs(self, direction: Direction, owners: Numbers, new: Numbers) -> Numbers:
-        """Return the owners of long lists in which little is new, given how much is new in each list."""
+        """Return the owners of long lists with few new follows."""
         found = self._facts(LISTS[direction], owners)
         sizes = np.fromiter((facts.visible + facts.hidden for facts in found.values()), np.int64, len(found))
         long = np.fromiter(found, np.int64, len(found))
@@ -175,7 +175,7 @@ class Loader:
         self._write_runs(tables, owners, np.append(lists, old_lists), np.append(positions, old))
 
     def _known(self, pairs: Numbers, follows: Follows, seen_at: int) -> tuple[Chosen, Chosen]:
-        """Return the follows of known pairs, and those of them that say nothing new."""
+        """Return the follows of known pairs, and those that say nothing new."""
         owners, _ = owners_of(follows.owners)
         tables = LISTS[Direction.FOLLOWING]
         visible, _ = self._entries(tables.visible, owners)
@@ -197,7 +197,7 @@ class Loader:
         return is_known, is_same
 
     def _entries(self, table: Table, owners: Numbers) -> tuple[Entries, Numbers]:
-        """Return the entries of owners in one table, and the keys of their blocks."""
+        """Return owners' entries in one table, and the keys of their blocks."""
         if self._is_empty[table]:
             return NO_ENTRIES, NO_ENTRIES.owners
         keys, contents = self._target.rows_of(table, owners.tolist())
@@ -218,7 +218,7 @@ class Loader:
         }
 
     def _rewrite(self, table: Table, new: Entries, old: Entries, old_keys: Numbers) -> "_Kept":
-        """Write the lists that have new entries; return what the table has now of all owners of `old` and `new`."""
+        """Write lists with new entries; return what the table then has."""
         if not new.size:
             return _Kept(old, old_keys)
         owners, _ = owners_of(new.owners)
@@ -268,7 +268,7 @@ class Loader:
 
 
 class _Kept(NamedTuple):
-    """What a table has of some owners."""
+    """Owners' entries in one table, and the keys of their blocks."""
 
     entries: Entries
     keys: Numbers
@@ -279,12 +279,12 @@ class _Kept(NamedTuple):
         return np.bincount(np.searchsorted(owners, found), minlength=len(owners))
 
     def is_long(self, owners: Numbers) -> Chosen:
-        """Return which owners have several blocks, or blocks that are named as several are."""
+        """Return which owners have blocks that are named as several are."""
         return is_among(owners, self.keys[(self.keys & LAST_SECOND) > 0] >> 32)
 
 
 def sorted_follows(owners: Numbers, accounts: Numbers, seconds: Numbers, has_time: Chosen) -> Follows:
-    """Return the follows of a group in their order; a row is a place in these columns."""
+    """Return a group's follows in order, numbered by their places."""
     rows = np.arange(len(owners))
     order = np.lexsort((-rows, seconds, owners))
     return Follows(owners[order], seconds[order], accounts[order], rows[order], has_time[order])

@@ -14,12 +14,12 @@ _SHIFT = 33  # seconds have 32 bits, and one more keeps lists apart
 
 
 def keyed(lists: Numbers, seconds: Numbers) -> Numbers:
-    """Return one number for a list (counted from 0) and a second, in the order of both."""
+    """Return one number that sorts by list (from 0), then second."""
     return (lists << _SHIFT) + seconds
 
 
 def place(lists: Numbers, seconds: Numbers, taken: Numbers) -> Numbers:
-    """Return the slots of follows, given the lists they are in and the seconds they begin at, both ascending.
+    """Return the slots of follows, given ascending lists and seconds.
 
     `taken` are the occupied slots, ascending and keyed. A result below 1 means that a list has no earlier slot left.
     """
@@ -42,7 +42,7 @@ def place(lists: Numbers, seconds: Numbers, taken: Numbers) -> Numbers:
 
 
 def runs(lists: Numbers, slots: Numbers, minimum: int) -> tuple[Numbers, Numbers, Numbers]:
-    """Return list, first and last slot of the runs of at least `minimum` slots, given all occupied ones."""
+    """Return list, first and last slot of runs of at least `minimum` occupied slots."""
     if not len(lists):
         return lists, slots, slots
     keys = keyed(lists, slots)

@@ -1,4 +1,4 @@
-"""A set of row numbers that takes one bit for each number up to the largest."""
+"""A set of row numbers, one bit for each number."""
 
 import numpy as np
 from numpy.typing import NDArray
