@@ -26,7 +26,7 @@ class MappedRows:
         self._file: RowFile | None = None
         self._store = ""
         self._stale: frozenset[int] = frozenset()
-        self._revision = -1
+        self._revisions = (-1, -1)  # of the file and of the cache, when they were compared
         self._refreshes = 0
 
     async def refresh(self) -> None:
@@ -42,31 +42,47 @@ class MappedRows:
         if state.store != self._store:
             self._file = None
             return
-        revision = state.revision
-        if (revision, self._cache.revision) != (self._revision, self._cache.revision) or self._stale:
-            changed = await self._cache.changed_since(revision, MAX_STALE)
+        revisions = (state.revision, self._cache.revision)
+        if revisions != self._revisions:
+            changed = await self._cache.changed_since(state.revision, MAX_STALE)
             if changed is None:
                 self._file = None
-            self._stale = frozenset(changed or ())
-            self._revision = revision
+                return
+            self._stale = frozenset(changed)
+            self._revisions = revisions
 
     async def rows(self, account_ids: Sequence[int]) -> Sequence[bytes | None]:
-        if self._file is not None:
-            texts = self._file.texts(np.array(account_ids, np.uint32))
-            if texts is not None and (not self._stale or self._stale.isdisjoint(account_ids)):
-                begin, end = self._begin, self._end
-                return [b"%b%b%b" % (begin, text, end) if text else None for text in texts]
-        return await self._cache.rows(account_ids)
+        if self._file is None:
+            return await self._cache.rows(account_ids)
+        begin, end = self._begin, self._end
+        texts = await self._texts(self._file, np.array(account_ids, np.uint32))
+        return [b"%b%b%b" % (begin, text, end) if text else None for text in texts]
 
     async def texts(self, ids: Ids) -> Sequence[bytes] | None:
         """Return the texts of accounts; None if one of them is hidden."""
-        if self._file is not None:
-            texts = self._file.texts(ids)
-            if texts is not None and (not self._stale or self._stale.isdisjoint(ids.tolist())):
-                return texts if all(texts) else None
-        rows = await self._cache.rows(ids.tolist())
+        if self._file is None:
+            texts = await self._stored(ids.tolist())
+        else:
+            texts = await self._texts(self._file, ids)
+        return texts if all(texts) else None
+
+    async def _texts(self, file: RowFile, ids: Ids) -> list[bytes]:
+        """Return the texts of accounts, empty for hidden ones, from the store only if the file lacks them."""
+        texts = file.texts(ids)
+        if self._stale:
+            texts = [
+                None if account_id in self._stale else text
+                for account_id, text in zip(ids.tolist(), texts, strict=True)
+            ]
+        if not all(texts):
+            missing = [index for index, text in enumerate(texts) if text is None]
+            for index, text in zip(missing, await self._stored(ids[missing].tolist()), strict=True):
+                texts[index] = text
+        return texts  # type: ignore[return-value]
+
+    async def _stored(self, account_ids: Sequence[int]) -> list[bytes]:
         first, last = len(self._begin), -len(self._end)
-        return [row[first:last] for row in rows if row is not None] if all(rows) else None
+        return [b"" if row is None else row[first:last] for row in await self._cache.rows(account_ids)]
 
     def joined(self, texts: Sequence[bytes]) -> bytes:
         """Return encoded rows, separated by commas."""

@@ -79,22 +79,24 @@ class RowFile:
         """Return whether the file is larger than its mapping."""
         return self._path.stat().st_size != len(self._map)
 
-    def texts(self, ids: Ids) -> list[bytes] | None:
-        """Return the texts of accounts, empty for hidden ones. None: one is missing."""
-        try:
-            words = self._words.take(ids, axis=0)
-        except IndexError:
-            return None
-        if not np.array_equal(words @ _FACTORS, ids * _SEED):
-            return None
-        texts: list[bytes] = words.view(_SLOT)["text"].ravel().tolist()
+    def texts(self, ids: Ids) -> list[bytes | None]:
+        """Return the texts of accounts, empty for hidden ones, None for missing ones."""
+        if not len(self._words):
+            return [None] * len(ids)
+        words = self._words.take(ids, axis=0, mode="clip")  # the checksum refuses the slot of another id
+        is_whole = words @ _FACTORS == ids * _SEED
+        texts: list[bytes | None] = words.view(_SLOT)["text"].ravel().tolist()
+        if not is_whole.all():
+            for index in np.flatnonzero(~is_whole).tolist():
+                texts[index] = None
         return texts
 
     def slots(self, first: int) -> Slots:
         """Return texts, wholeness and emptiness of slots from an id on."""
         words = self._words[first : first + SLOTS_AT_ONCE].copy()
         ids = np.arange(first, first + len(words), dtype=np.uint32)
-        is_whole, is_empty = words @ _FACTORS == ids * _SEED, ~words.any(axis=1)
+        is_whole = np.asarray(words @ _FACTORS == ids * _SEED)
+        is_empty: NDArray[np.bool_] = ~words.any(axis=1)
         return words.view(_SLOT)["text"].ravel().tolist(), is_whole, is_empty
 
 

@@ -50,7 +50,7 @@ class SqliteStore:
     ) -> tuple[SqliteGraph[bytes], SqliteFastGraph]:
         graph = SqliteGraph(self._path, clock, encoding.encode)
         try:
-            rows = MappedRows(self.paths.rows, graph.reader.cache, encoding)
+            rows = graph.reader.shown = MappedRows(self.paths.rows, graph.reader.cache, encoding)
             return graph, SqliteFastGraph(graph, self._path, rows, cache_mib * _MIB)
         except BaseException:
             graph.close()
