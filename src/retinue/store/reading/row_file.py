@@ -96,7 +96,7 @@ class RowFile:
         words = self._words[first : first + SLOTS_AT_ONCE].copy()
         ids = np.arange(first, first + len(words), dtype=np.uint32)
         is_whole = np.asarray(words @ _FACTORS == ids * _SEED)
-        is_empty: NDArray[np.bool_] = ~words.any(axis=1)
+        is_empty = np.asarray(~words.any(axis=1))
         return words.view(_SLOT)["text"].ravel().tolist(), is_whole, is_empty
 
 
