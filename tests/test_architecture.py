@@ -38,14 +38,10 @@ MAY_IMPORT = {
     "store.bulk": {"model"},
     "store.paths": set[str](),
     "store.layout": WORDS | {"history"},
-    "store.reading": WORDS | {"store.bulk", "store.layout", "store.load.columns"},
-    "store.check": WORDS | {"history", "store.layout", "store.reading", "store.load.columns", "store.load.placing"},
+    "store.reading": WORDS | {"store.bulk", "store.layout"},
+    "store.check": WORDS | {"history", "store.layout", "store.reading"},
     "store.rules": WORDS | {"history", "store.contract", "store.layout"},
-    "store.load": WORDS
-    | {"history", "store.contract", "store.bulk", "store.layout", "store.rules"}
-    | {"store.load.columns", "store.load.placing"},
-    "store.load.columns": WORDS | {"store.layout"},
-    "store.load.placing": {"model"},
+    "store.load": WORDS | {"history", "store.contract", "store.bulk", "store.layout", "store.rules"},
     "store.writer": WORDS | {"store.contract", "store.bulk", "store.layout", "store.rules", "store.load"},
     "store.sqlite": WORDS
     | {
@@ -135,11 +131,10 @@ LIBRARY_PLACES: dict[str, str | tuple[str, ...]] = {
         "store/reading/row_file.py",
         "store/reading/scan.py",
         "store/load/bulk_load.py",
-        "store/load/columns.py",
+        "store/layout/columns.py",
         "store/load/groups.py",
         "store/load/loader.py",
-        "store/load/placing.py",
-        "store/load/row_set.py",
+        "store/layout/slot_arrays.py",
         "store/sqlite/fast_graph.py",
     ),
     "rich": "cli/terminal.py",

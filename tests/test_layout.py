@@ -12,12 +12,12 @@ from retinue.errors import StoreUnavailable
 from retinue.model import Direction
 from retinue.store.layout import slots
 from retinue.store.layout.blocks import CAPACITY, Block, Entry
+from retinue.store.layout.columns import decode_blocks, encode_blocks
 from retinue.store.layout.lists import Lists
 from retinue.store.layout.rows import Rows
 from retinue.store.layout.sealing import seal, unseal
+from retinue.store.layout.slot_arrays import place, runs
 from retinue.store.layout.tables import ACCOUNT, LISTS, USERNAME, Table, pair_key
-from retinue.store.load.columns import decode_blocks, encode_blocks
-from retinue.store.load.placing import place, runs
 from support.dict_engine import DictEngine
 
 TABLE = LISTS[Direction.FOLLOWERS].visible

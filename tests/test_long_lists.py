@@ -9,12 +9,12 @@ from hypothesis import strategies as st
 from retinue.errors import StoreUnavailable
 from retinue.model import Direction
 from retinue.store.layout.blocks import CAPACITY, Block, Chain, Entry
+from retinue.store.layout.columns import decode_blocks
 from retinue.store.layout.entries import EntryTable
 from retinue.store.layout.lists import ListFacts, Lists
 from retinue.store.layout.rows import Rows
 from retinue.store.layout.sealing import unseal
 from retinue.store.layout.tables import LAST_SECOND, LISTS, Changes, Table, second_of
-from retinue.store.load.columns import decode_blocks
 from support.dict_engine import DictEngine
 
 TABLE = LISTS[Direction.FOLLOWERS].visible

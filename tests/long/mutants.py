@@ -30,7 +30,7 @@ ROOT = Path(__file__).parent.parent.parent
 STORE = ROOT / "src/retinue/store"
 FILES = (
     *("rules/accounts", "rules/changes", "rules/pairs", "rules/relocation", "rules/resolver", "rules/tombstones"),
-    *("load/placing", "load/columns", "load/loader", "load/groups"),
+    *("layout/slot_arrays", "layout/columns", "load/loader", "load/groups"),
     *("layout/entries", "layout/slots", "layout/blocks", "layout/lists", "layout/histories", "layout/relocations"),
 )
 _CONTRACT = ("account_keys", "erasure", "lists", "profiles", "unfollows", "usernames", "visibility")

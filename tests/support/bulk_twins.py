@@ -19,9 +19,9 @@ from retinue.ingest.rejects import RejectsFile
 from retinue.ingest.tables import open_table
 from retinue.model import Direction, FollowEvent
 from retinue.store.layout.accounts import decode_account
+from retinue.store.layout.columns import decode_blocks
 from retinue.store.layout.sealing import unseal
 from retinue.store.layout.tables import ACCOUNT, LISTS, KeyKind, Table, first_of, second_of
-from retinue.store.load.columns import decode_blocks
 from retinue.store.open import open_store
 from retinue.store.sqlite import files
 from retinue.store.sqlite.engine import SqliteSource

@@ -39,9 +39,9 @@ from retinue.model import Direction, Pool, Quota, QuotaKey, RateLimit
 from retinue.quota.file_counters import FileQuotaCounters
 from retinue.store.contract import Checkpoint
 from retinue.store.layout.blocks import Block
+from retinue.store.layout.columns import decode_blocks
 from retinue.store.layout.histories import decode_moments, encode_moments
 from retinue.store.layout.tables import LISTS
-from retinue.store.load.columns import decode_blocks
 from retinue.web.heads import length_of, relevant_part, repeated, without_upgrade
 from retinue.web.trusted_proxies import TrustedProxies, trusted_networks
 from retinue.wire import parsing

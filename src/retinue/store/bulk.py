@@ -1,4 +1,4 @@
-"""The contracts of bulk loads and whole reads, in NumPy columns. Accounts are ids of the store."""
+"""The contracts of bulk loads and whole reads, as NumPy columns."""
 
 from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple, Protocol
@@ -17,7 +17,7 @@ NO_ACCOUNT = 0  # the id of a name that no account can have, or whose account wa
 
 
 class Follows(NamedTuple):
-    """Some follows of one direction, by owner, then second.
+    """Follows of one direction, by owner, then second.
 
     At one second, the first in the file comes last. `rows` are row numbers in the file. An owner's follows are never
     split.
@@ -30,7 +30,7 @@ class Follows(NamedTuple):
     has_time: Chosen
 
     def where(self, chosen: Chosen) -> "Follows":
-        """Return some of them."""
+        """Return chosen follows."""
         return self if chosen.all() else Follows(*(column[chosen] for column in self))  # type: ignore[arg-type]  # each column stays of its kind
 
 
@@ -43,14 +43,11 @@ class SortedFollows(Protocol):
     received_at: int
 
     def owners(self, direction: Direction) -> tuple[Numbers, Numbers]:
-        """Return the ascending owners of all lists, and the size of each."""
+        """Return ascending owners, and the size of each list."""
         ...
 
     def groups(self, size: int) -> Iterator[Follows]:
-        """Yield all follows in groups of consecutive rows.
-
-        Each group is sorted like a part of `follows`.
-        """
+        """Yield follows in file order, in groups sorted by follower."""
         ...
 
     def follows(self, direction: Direction) -> Iterator[Follows]:
@@ -59,7 +56,7 @@ class SortedFollows(Protocol):
 
 
 class LoadedFollows(Struct, frozen=True):
-    """Counts of loaded rows. The `remaining` are to be stored one by one."""
+    """Counts of loaded rows. Remaining rows must be stored one by one."""
 
     accepted: int
     updated: int
@@ -79,16 +76,16 @@ class BulkWriter(Protocol):
         ...
 
     async def load(self, follows: SortedFollows, on_share: OnShare) -> LoadedFollows:
-        """Store all follows or none.
+        """Store all follows. Readers may see a part only in a cluster.
 
-        A kill at any instant is safe. Other writers wait; readers see the old graph until the end. The result equals
-        that of storing the rows one by one, those of a list from newest to oldest.
+        A kill at any instant is safe; other writers wait. The result equals that of storing single rows, those of a
+        list from newest to oldest.
         """
         ...
 
 
 class Intervals(NamedTuple):
-    """Some intervals: both accounts, true start and end (0: open), position in both lists."""
+    """Intervals: both accounts, true start and end (0: open), both positions."""
 
     followers: Numbers
     followees: Numbers
@@ -106,7 +103,7 @@ class GraphScan(Protocol):
         ...
 
     def intervals(self, *, with_ended: bool) -> Iterator[Intervals]:
-        """Yield each open interval once, with `with_ended` also each ended one.
+        """Yield each open interval once; with `with_ended`, ended ones too.
 
         Those of erased accounts may be among them.
         """

@@ -10,9 +10,9 @@ from typing import NamedTuple
 import numpy as np
 
 from retinue.model import Direction
+from retinue.store.layout.columns import Chosen, Entries, Numbers, decode_blocks, is_among, unlinked
 from retinue.store.layout.sealing import unseal
 from retinue.store.layout.tables import LAST_SECOND, LISTS, Source, Table, first_of
-from retinue.store.load.columns import Chosen, Entries, Numbers, decode_blocks, is_among, unlinked
 
 _BLOCKS_AT_ONCE = 20_000
 

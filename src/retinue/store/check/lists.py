@@ -10,10 +10,12 @@ from retinue.history import Interval, Moment, intervals
 from retinue.model import Direction
 from retinue.store.check.columns import BlockColumns, Part, follows_of, parts_of, sums_of
 from retinue.store.layout.accounts import kind_of
+from retinue.store.layout.columns import Chosen, Numbers, is_among
 from retinue.store.layout.histories import Moments, decode_moments
 from retinue.store.layout.lists import ListFacts
 from retinue.store.layout.relocations import decode_relocation
 from retinue.store.layout.sealing import unseal
+from retinue.store.layout.slot_arrays import runs
 from retinue.store.layout.slots import MIN_RUN
 from retinue.store.layout.tables import (
     ACCOUNT,
@@ -25,8 +27,6 @@ from retinue.store.layout.tables import (
     first_of,
     second_of,
 )
-from retinue.store.load.columns import Chosen, Numbers, is_among
-from retinue.store.load.placing import runs
 
 _BUCKETS = 4096
 _ERASED, _VISIBLE = 0, 2

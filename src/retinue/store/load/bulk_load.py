@@ -1,52 +1,49 @@
-"""Bulk loads of large files: whole, list by list, in one unit of work; or in large groups."""
+"""Bulk loads: all follows of a large file are placed list by list.
+
+This takes one unit of work, or large groups if an engine cannot write before its commit.
+"""
 
 from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
 
 from retinue.model import Direction
-from retinue.store.bulk import Follows, LoadedFollows, Numbers, OnShare, SortedFollows
+from retinue.store.bulk import Chosen, Follows, LoadedFollows, Numbers, OnShare, SortedFollows
 from retinue.store.layout.accounts import kind_of
 from retinue.store.layout.rows import Rows
 from retinue.store.layout.sealing import seal, unseal
 from retinue.store.layout.tables import ACCOUNT, LARGEST_KEY, Changes, Engine, Key, Table
-from retinue.store.load.loader import LEFT, SAYINGS, Loader
-from retinue.store.load.row_set import RowSet
+from retinue.store.load.loader import ODD, OUTCOMES, Loader
 
 GROUP_SIZE = 1_000_000  # follows; the more, the fewer writes of each list
 
 
 class EngineRows:
-    """A `LoadTarget` that writes to an engine at once."""
+    """The rows of an engine's unit of work. Changes are written at once."""
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
 
     def has_rows(self, table: Table) -> bool:
-        """Return False only if a table is empty."""
         return self._engine.has_rows(table)
 
     def get_many(self, table: Table, keys: Sequence[Key]) -> list[bytes | None]:
-        """Return the contents of keys, in their order."""
         values = self._engine.get(table, keys)
         return [None if value is None else unseal(table, key, value) for key, value in zip(keys, values, strict=True)]
 
     def rows_of(self, table: Table, owners: Sequence[int]) -> tuple[list[int], list[bytes]]:
-        """Return keys and contents of the rows of ascending owners."""
         rows = self._engine.rows_of(table, owners)
         return [key for key, _ in rows], [unseal(table, key, value) for key, value in rows]
 
     def put_many(self, table: Table, rows: Iterable[tuple[int, bytes]]) -> None:
-        """Write rows."""
         self._engine.write(Changes(table, [(key, seal(table, key, content)) for key, content in rows], []))
 
     def delete_many(self, table: Table, keys: Iterable[int]) -> None:
-        """Remove rows."""
         self._engine.write(Changes(table, [], list(keys)))
 
 
 class BulkLoad:
-    """One load. Runs inside a unit of work without other changes."""
+    """One load, in a unit of work without other changes."""
 
     def __init__(self, engine: Engine, follows: SortedFollows, on_share: OnShare) -> None:
         self._follows = follows
@@ -59,16 +56,16 @@ class BulkLoad:
 
     def run(self) -> LoadedFollows:
         """Place all ordinary follows."""
-        counts, remaining = np.zeros(len(SAYINGS), np.int64), [np.empty(0, np.int64)]
-        passed_over = RowSet()
+        counts, remaining = np.zeros(len(OUTCOMES), np.int64), [np.empty(0, np.int64)]
+        unplaced = _RowSet()
         for follows in self._parts(Direction.FOLLOWING):
-            sifted = self._loader.sift(follows, self._hubs)
-            counts += np.bincount(sifted.sayings, minlength=len(SAYINGS))
-            remaining.append(sifted.rows(LEFT, follows))
-            passed_over.add(follows.rows[~sifted.is_placed])
-            self._loader.place(Direction.FOLLOWING, follows.where(sifted.is_placed))
+            classified = self._loader.classify(follows, self._hubs)
+            counts += np.bincount(classified.outcomes, minlength=len(OUTCOMES))
+            remaining.append(classified.rows(ODD, follows))
+            unplaced.add(follows.rows[~classified.is_placed])
+            self._loader.place(Direction.FOLLOWING, follows.where(classified.is_placed))
         for follows in self._parts(Direction.FOLLOWERS):
-            self._loader.place(Direction.FOLLOWERS, follows.where(~passed_over.has(follows.rows)))
+            self._loader.place(Direction.FOLLOWERS, follows.where(~unplaced.has(follows.rows)))
         _, accepted, updated, duplicate = counts.tolist()
         return LoadedFollows(accepted, updated, duplicate, np.sort(np.concatenate(remaining)))
 
@@ -80,20 +77,20 @@ class BulkLoad:
 
 
 class GroupedLoad:
-    """One load in groups, each in its own unit of work.
+    """One load in several units of work, each in memory.
 
-    Both sides of a group are committed together. After a kill, loading the same file again resumes: rows that are
-    stored say nothing new.
+    Both sides of a group are committed together. If a load is killed, repeating it resumes it: the rows of its first
+    groups are repeated.
     """
 
     def __init__(self, rows: Rows, follows: SortedFollows) -> None:
         self._rows = rows
         self._new = {direction: follows.owners(direction) for direction in Direction}
-        self._counts = np.zeros(len(SAYINGS), np.int64)
+        self._counts = np.zeros(len(OUTCOMES), np.int64)
         self._remaining = [np.empty(0, np.int64)]
 
     def place(self, follows: Follows) -> None:
-        """Place the ordinary follows of a group in both directions."""
+        """Place a group of follows in the lists of both directions."""
         ids = np.unique(np.concatenate([follows.owners, follows.accounts]))
         kinds = self._kinds_of(ids)
         loader = Loader(self._rows, lambda some: kinds[np.searchsorted(ids, some)])
@@ -101,10 +98,10 @@ class GroupedLoad:
             Direction.FOLLOWING: self._hubs(loader, Direction.FOLLOWING, follows.owners),
             Direction.FOLLOWERS: self._hubs(loader, Direction.FOLLOWERS, follows.accounts),
         }
-        sifted = loader.sift(follows, hubs)
-        self._counts += np.bincount(sifted.sayings, minlength=len(SAYINGS))
-        self._remaining.append(sifted.rows(LEFT, follows))
-        forth = follows.where(sifted.is_placed)
+        classified = loader.classify(follows, hubs)
+        self._counts += np.bincount(classified.outcomes, minlength=len(OUTCOMES))
+        self._remaining.append(classified.rows(ODD, follows))
+        forth = follows.where(classified.is_placed)
         order = np.lexsort((-forth.rows, forth.seconds, forth.accounts))
         columns = forth.accounts, forth.seconds, forth.owners, forth.rows, forth.has_time
         back = Follows(*(column[order] for column in columns))  # type: ignore[arg-type]  # each column stays of its kind
@@ -126,8 +123,29 @@ class GroupedLoad:
         return np.fromiter((kind_of(content or b"") for content in contents), np.int8, len(contents))
 
 
+class _RowSet:
+    """A set of row numbers that takes one bit for each."""
+
+    def __init__(self) -> None:
+        self._bits = np.zeros(0, np.uint8)
+
+    def add(self, rows: Numbers) -> None:
+        if not len(rows):
+            return
+        missing = int(rows.max()) // 8 + 1 - len(self._bits)
+        if missing > 0:
+            self._bits = np.append(self._bits, np.zeros(missing + len(self._bits) // 2, np.uint8))
+        np.bitwise_or.at(self._bits, rows >> 3, (1 << (rows & 7)).astype(np.uint8))
+
+    def has(self, rows: Numbers) -> Chosen:
+        found = np.zeros(len(rows), np.bool_)
+        within = (rows >> 3) < len(self._bits)
+        inner = rows[within]
+        found[within] = (self._bits[inner >> 3] >> (inner & 7)) & 1
+        return found
+
+
 def _kinds_of_accounts(engine: Engine) -> "np.ndarray[tuple[int], np.dtype[np.int8]]":
-    """Return the kind of each account by id."""
     last = engine.scan(ACCOUNT, 0, LARGEST_KEY, reverse=True, limit=1)
     kinds = np.zeros(int(last[0][0]) + 1 if last else 1, np.int8)
     for key, value in engine.all_rows(ACCOUNT):

@@ -1,6 +1,7 @@
-"""Groups of records and events: accounts are resolved together, ordinary follows placed together.
+"""Groups of records and events.
 
-The rules get all others one by one, in the given order, after the ordinary ones.
+Accounts are resolved together, and ordinary follows placed together. The rest then goes through the rules, one by one,
+in the given order.
 """
 
 from collections.abc import Callable, Iterable, Sequence
@@ -14,16 +15,16 @@ from retinue.history import Moment
 from retinue.model import AccountEvent, AccountRecord, Direction, ErasureEvent, Event, FollowEvent, FollowRecord
 from retinue.store.bulk import Follows
 from retinue.store.contract import Decision, Verdict
+from retinue.store.layout.columns import Numbers, is_among, owners_of
 from retinue.store.layout.rows import Rows
 from retinue.store.layout.tables import LAST_SECOND
-from retinue.store.load.columns import Numbers, is_among, owners_of
 from retinue.store.load.loader import (
-    ANOTHER_SECOND,
     ERASED,
     HIDDEN,
-    LEFT,
-    NEW,
-    NOTHING_NEW,
+    NEW_PAIR,
+    NEW_SECOND,
+    ODD,
+    REPEATED,
     VISIBLE,
     Loader,
     sorted_follows,
@@ -34,11 +35,11 @@ from retinue.store.rules.pairs import Pair
 MIN_GROUP = 32  # fewer are stored one by one in less time
 
 
-_VERDICTS = {NEW: Verdict.ACCEPTED, ANOTHER_SECOND: Verdict.UPDATED, NOTHING_NEW: Verdict.DUPLICATE}
+_VERDICTS = {NEW_PAIR: Verdict.ACCEPTED, NEW_SECOND: Verdict.UPDATED, REPEATED: Verdict.DUPLICATE}
 
 
 class _Candidate(NamedTuple):
-    """A follow that may be ordinary: its place in the group, and what it says."""
+    """A follow that may be ordinary, with its index in the group."""
 
     row: int
     follower: int
@@ -48,7 +49,7 @@ class _Candidate(NamedTuple):
 
 
 class GroupChanges:
-    """Stores groups in one writer's graph."""
+    """Groups of changes in one writer's graph."""
 
     def __init__(self, rows: Rows, changes: GraphChanges) -> None:
         self._rows = rows
@@ -82,10 +83,10 @@ class GroupChanges:
             received_at, at = min(record.received_at, LAST_SECOND), record.followed_at
             has_time = at is not None and at <= received_at
             pair = self._changes.account_of(record.follower), self._changes.account_of(record.followee)
-            says_more = record.ended_at is not None or _has_other_position(record)
+            is_odd = record.ended_at is not None or _has_other_position(record)
             second = at if has_time and at is not None else received_at
-            says_more |= seen_at is not None and second > seen_at
-            (others if says_more else candidates).append(_Candidate(index, *pair, second, has_time))
+            is_odd |= seen_at is not None and second > seen_at
+            (others if is_odd else candidates).append(_Candidate(index, *pair, second, has_time))
         verdicts.update(self._place(candidates, others, seen_at))
         for index, record in enumerate(records):
             if index not in verdicts:
@@ -93,7 +94,10 @@ class GroupChanges:
         return [verdicts[index] for index in range(len(records))]
 
     def apply(self, events: Sequence[Event], received_at: int, is_time_left: Callable[[], bool]) -> list[Decision]:
-        """Apply events until time is up; return at least one decision."""
+        """Apply events until no time is left, at least one.
+
+        Return their decisions.
+        """
         if len(events) >= MIN_GROUP:
             self._changes.resolver.prefetch(key for event in events for key in _keys_of(event))
         decisions: list[Decision] = []
@@ -106,7 +110,7 @@ class GroupChanges:
         return decisions
 
     def _is_movable(self, event: Event) -> bool:
-        """Return whether its order among follows is without effect."""
+        """Return whether an event commutes with the follows around it."""
         if isinstance(event, AccountEvent):
             key = event.record.key or ""
             return event.record.username is None and self._changes.resolver.with_key(key) is not None
@@ -153,7 +157,7 @@ class GroupChanges:
     def _place(
         self, candidates: Sequence[_Candidate], others: Iterable[_Candidate], seen_at: int | None = None
     ) -> dict[int, Verdict]:
-        """Place the ordinary ones of candidates; return their verdicts by index. `others` are of other kinds."""
+        """Place ordinary candidates; return their verdicts by index."""
         if len(candidates) < MIN_GROUP:
             return {}
         self._changes.pairs.flush()  # the loader reads what single events changed before
@@ -167,18 +171,18 @@ class GroupChanges:
             for direction, ids in zip(Direction, (followers, followees), strict=True)
         }
         forth = forth.where(~is_among((forth.owners << 32) + forth.accounts, odd_pairs))
-        sifted = loader.sift(forth, hubs, LAST_SECOND if seen_at is None else seen_at)
-        placed = forth.where(sifted.is_placed)
+        classified = loader.classify(forth, hubs, LAST_SECOND if seen_at is None else seen_at)
+        placed = forth.where(classified.is_placed)
         loader.place(Direction.FOLLOWING, placed)
         chosen = np.sort(placed.rows)
         back = sorted_follows(followees[chosen], followers[chosen], seconds[chosen], has_time[chosen].astype(np.bool_))
         loader.place(Direction.FOLLOWERS, back)
         self._changes.pairs.following.lists.drop(set(placed.owners.tolist()))
         self._changes.pairs.followers.lists.drop(set(back.owners.tolist()))
-        self._prefetch(forth.where(sifted.sayings == LEFT))
+        self._prefetch(forth.where(classified.outcomes == ODD))
         verdicts: dict[int, Verdict] = {}
-        for saying, verdict in _VERDICTS.items():
-            verdicts |= dict.fromkeys(indexes[sifted.rows(saying, forth)].tolist(), verdict)
+        for outcome, verdict in _VERDICTS.items():
+            verdicts |= dict.fromkeys(indexes[classified.rows(outcome, forth)].tolist(), verdict)
         return verdicts
 
     def _prefetch(self, left: Follows) -> None:

@@ -1,7 +1,7 @@
-"""Placing many follows at once: whole lists are read, merged as arrays, and written back.
+"""Placing many follows at once: whole lists are read, merged as arrays, and written.
 
-Only ordinary follows are placed here: those of pairs without entries and histories. NumPy decides for a group what the
-rules (`store/rules`) decide for one follow in a few steps. They get the rest.
+Only ordinary follows are placed, those of pairs without a history. Others are left to the rules (`store/rules/`), which
+decide the same for single follows.
 """
 
 from collections.abc import Callable, Iterable, Sequence
@@ -12,10 +12,7 @@ from numpy.typing import NDArray
 
 from retinue.model import Direction
 from retinue.store.bulk import Follows
-from retinue.store.layout.lists import ListFacts
-from retinue.store.layout.slots import MIN_RUN
-from retinue.store.layout.tables import LAST_SECOND, LISTS, Key, ListTables, Table, first_of, pair_key, second_of
-from retinue.store.load.columns import (
+from retinue.store.layout.columns import (
     NO_ENTRIES,
     Chosen,
     Entries,
@@ -27,7 +24,10 @@ from retinue.store.load.columns import (
     owners_of,
     require_linked,
 )
-from retinue.store.load.placing import keyed, place, runs
+from retinue.store.layout.lists import ListFacts
+from retinue.store.layout.slot_arrays import keyed, place, runs
+from retinue.store.layout.slots import MIN_RUN
+from retinue.store.layout.tables import LAST_SECOND, LISTS, Key, ListTables, Table, first_of, pair_key, second_of
 
 # Lists with fewer entries than this many seconds cannot run out of earlier slots, and there are no longer ones.
 EARLIEST = 100_000_000
@@ -36,48 +36,38 @@ MUCH_LONGER = 50
 ALWAYS_REWRITTEN = 10_000  # entries
 
 ERASED, HIDDEN, VISIBLE = 0, 1, 2
-LEFT, NEW, ANOTHER_SECOND, NOTHING_NEW = SAYINGS = range(4)
+ODD, NEW_PAIR, NEW_SECOND, REPEATED = OUTCOMES = range(4)
 
 Kinds = Callable[[Numbers], NDArray[np.int8]]
 
 
-class Sifted(NamedTuple):
-    """The meaning of each row, and whether it is placed: the earliest of each new pair.
+class Classified(NamedTuple):
+    """The outcome of each row, and the rows to place: the earliest of each new pair.
 
-    `LEFT` rows are for the rules. The first row of a pair is `NEW`, the others tell `ANOTHER_SECOND` or `NOTHING_NEW`.
+    `ODD` rows are left to the rules. The first row of a pair is `NEW_PAIR`, others are a `NEW_SECOND` or `REPEATED`.
     """
 
-    sayings: NDArray[np.int8]
+    outcomes: NDArray[np.int8]
     is_placed: Chosen
 
-    def rows(self, saying: int, follows: Follows) -> Numbers:
-        """Return the rows that say this."""
-        chosen: Numbers = follows.rows[self.sayings == saying]
+    def rows(self, outcome: int, follows: Follows) -> Numbers:
+        """Return the rows with an outcome."""
+        chosen: Numbers = follows.rows[self.outcomes == outcome]
         return chosen
 
 
 class LoadTarget(Protocol):
-    """The rows of lists. A load reads no row that it wrote."""
+    """The rows of lists, to be read and written. No row is read after it was written."""
 
-    def has_rows(self, table: Table) -> bool:
-        """Return False only if a table is empty."""
-        ...
+    def has_rows(self, table: Table) -> bool: ...
 
-    def get_many(self, table: Table, keys: Sequence[Key]) -> list[bytes | None]:
-        """Return the contents of keys, in their order."""
-        ...
+    def get_many(self, table: Table, keys: Sequence[Key]) -> list[bytes | None]: ...
 
-    def rows_of(self, table: Table, owners: Sequence[int]) -> tuple[list[int], list[bytes]]:
-        """Return keys and contents of the rows of ascending owners."""
-        ...
+    def rows_of(self, table: Table, owners: Sequence[int]) -> tuple[list[int], list[bytes]]: ...
 
-    def put_many(self, table: Table, rows: Iterable[tuple[int, bytes]]) -> None:
-        """Write rows."""
-        ...
+    def put_many(self, table: Table, rows: Iterable[tuple[int, bytes]]) -> None: ...
 
-    def delete_many(self, table: Table, keys: Iterable[int]) -> None:
-        """Remove rows."""
-        ...
+    def delete_many(self, table: Table, keys: Iterable[int]) -> None: ...
 
 
 class Loader:
@@ -89,21 +79,21 @@ class Loader:
         tables = [table for direction in Direction for table in LISTS[direction]]
         self._is_empty = {table: not target.has_rows(table) for table in tables}
 
-    def sift(self, follows: Follows, hubs: dict[Direction, Numbers], seen_at: int = LAST_SECOND) -> "Sifted":
-        """Sift follows that are sorted by follower; none begins after `seen_at`.
+    def classify(self, follows: Follows, hubs: dict[Direction, Numbers], seen_at: int = LAST_SECOND) -> "Classified":
+        """Classify follows, sorted by follower. Store the histories of several seconds.
 
-        Stores the histories of new pairs with several seconds.
+        Each follow began before it was seen, at `seen_at`.
         """
         pairs = (follows.owners << 32) + follows.accounts
-        is_left = self._is_odd(follows, hubs)
-        if is_left.any():
-            is_left = is_among(pairs, np.sort(pairs[is_left]))
+        is_odd = self._is_odd(follows, hubs)
+        if is_odd.any():
+            is_odd = is_among(pairs, np.sort(pairs[is_odd]))
         is_known, is_same = self._known(pairs, follows, seen_at)
-        sayings = np.where(is_known, np.where(is_same, NOTHING_NEW, LEFT), NEW).astype(np.int8)
-        sayings[is_left] = LEFT
-        is_placed = sayings == NEW
-        self._sift_repeated(pairs, follows, sayings, is_placed)
-        return Sifted(sayings, is_placed)
+        outcomes = np.where(is_known, np.where(is_same, REPEATED, ODD), NEW_PAIR).astype(np.int8)
+        outcomes[is_odd] = ODD
+        is_placed = outcomes == NEW_PAIR
+        self._classify_repeated(pairs, follows, outcomes, is_placed)
+        return Classified(outcomes, is_placed)
 
     def _is_odd(self, follows: Follows, hubs: dict[Direction, Numbers]) -> Chosen:
         is_odd: Chosen = (self._kinds_of(follows.owners) == ERASED) | (self._kinds_of(follows.accounts) == ERASED)
@@ -112,8 +102,10 @@ class Loader:
         is_odd |= is_among(follows.accounts, hubs[Direction.FOLLOWERS])
         return is_odd
 
-    def _sift_repeated(self, pairs: Numbers, follows: Follows, sayings: NDArray[np.int8], is_placed: Chosen) -> None:
-        """Sift new pairs with several rows, and write their histories."""
+    def _classify_repeated(
+        self, pairs: Numbers, follows: Follows, outcomes: NDArray[np.int8], is_placed: Chosen
+    ) -> None:
+        """Classify the rows of new pairs. Write the histories of several seconds."""
         ordered = np.sort(pairs)
         several = ordered[1:][ordered[1:] == ordered[:-1]]
         chosen = np.flatnonzero(is_placed & is_among(pairs, several)) if len(several) else several
@@ -122,20 +114,20 @@ class Loader:
         chosen = chosen[np.lexsort((follows.rows[chosen], pairs[chosen]))]
         is_first = np.append(True, np.diff(pairs[chosen]) != 0)
         # Without a time, a row says nothing new of a follow that exists.
-        is_told = is_first | follows.has_time[chosen]
-        sayings[chosen] = np.where(is_first, NEW, NOTHING_NEW)
+        is_event = is_first | follows.has_time[chosen]
+        outcomes[chosen] = np.where(is_first, NEW_PAIR, REPEATED)
         is_placed[chosen] = False
-        told = chosen[is_told]
-        told = told[np.lexsort((follows.rows[told], follows.seconds[told], pairs[told]))]
-        is_new_pair = np.append(True, np.diff(pairs[told]) != 0)
-        is_new_second = is_new_pair | np.append(True, np.diff(follows.seconds[told]) != 0)
-        is_placed[told[is_new_pair]] = True
-        later = told[is_new_second]
-        sayings[later[sayings[later] != NEW]] = ANOTHER_SECOND
+        events = chosen[is_event]
+        events = events[np.lexsort((follows.rows[events], follows.seconds[events], pairs[events]))]
+        is_new_pair = np.append(True, np.diff(pairs[events]) != 0)
+        is_new_second = is_new_pair | np.append(True, np.diff(follows.seconds[events]) != 0)
+        is_placed[events[is_new_pair]] = True
+        later = events[is_new_second]
+        outcomes[later[outcomes[later] != NEW_PAIR]] = NEW_SECOND
         self._write_histories(pairs[later], follows.seconds[later])
 
     def _write_histories(self, pairs: Numbers, seconds: Numbers) -> None:
-        """Write the events of pairs, both ascending, in either direction. A single follow is no history."""
+        """Write the ascending events of ascending pairs in both directions."""
         begins, sizes = begins_of(pairs)
         begins, sizes = begins[sizes > 1], sizes[sizes > 1]
         content = (seconds << 1).astype("<u8").tobytes()
@@ -148,7 +140,10 @@ class Loader:
         self._target.put_many(LISTS[Direction.FOLLOWERS].histories, back)
 
     def hubs(self, direction: Direction, owners: Numbers, new: Numbers) -> Numbers:
-        """Return the owners of long lists with few new follows."""
+        """Return the owners of long lists with few new entries.
+
+        `new` are the numbers of new entries.
+        """
         found = self._facts(LISTS[direction], owners)
         sizes = np.fromiter((facts.visible + facts.hidden for facts in found.values()), np.int64, len(found))
         long = np.fromiter(found, np.int64, len(found))
@@ -175,7 +170,7 @@ class Loader:
         self._write_runs(tables, owners, np.append(lists, old_lists), np.append(positions, old))
 
     def _known(self, pairs: Numbers, follows: Follows, seen_at: int) -> tuple[Chosen, Chosen]:
-        """Return the follows of known pairs, and those that say nothing new."""
+        """Return the follows of known pairs, and the repeated ones of them."""
         owners, _ = owners_of(follows.owners)
         tables = LISTS[Direction.FOLLOWING]
         visible, _ = self._entries(tables.visible, owners)
@@ -197,7 +192,7 @@ class Loader:
         return is_known, is_same
 
     def _entries(self, table: Table, owners: Numbers) -> tuple[Entries, Numbers]:
-        """Return owners' entries in one table, and the keys of their blocks."""
+        """Return the entries of owners in a table, and block keys."""
         if self._is_empty[table]:
             return NO_ENTRIES, NO_ENTRIES.owners
         keys, contents = self._target.rows_of(table, owners.tolist())
@@ -217,10 +212,10 @@ class Loader:
             if content is not None
         }
 
-    def _rewrite(self, table: Table, new: Entries, old: Entries, old_keys: Numbers) -> "_Kept":
-        """Write lists with new entries; return what the table then has."""
+    def _rewrite(self, table: Table, new: Entries, old: Entries, old_keys: Numbers) -> "_StoredLists":
+        """Write the lists with new entries; return all stored entries."""
         if not new.size:
-            return _Kept(old, old_keys)
+            return _StoredLists(old, old_keys)
         owners, _ = owners_of(new.owners)
         is_touched = is_among(old.owners, owners)
         entries = new.merged(old.where(is_touched))
@@ -230,9 +225,9 @@ class Loader:
         self._target.delete_many(table, stale[~is_among(stale, keys)].tolist())
         self._target.put_many(table, rows)
         untouched = old_keys[~is_among(old_keys >> 32, owners)]
-        return _Kept(entries.merged(old.where(~is_touched)), np.sort(np.append(keys, untouched)))
+        return _StoredLists(entries.merged(old.where(~is_touched)), np.sort(np.append(keys, untouched)))
 
-    def _write_facts(self, tables: ListTables, owners: Numbers, shown: "_Kept", others: "_Kept") -> None:
+    def _write_facts(self, tables: ListTables, owners: Numbers, shown: "_StoredLists", others: "_StoredLists") -> None:
         visible = shown.counts(owners, shown.entries.owners)
         hidden = others.counts(owners, others.entries.owners[others.entries.ends == 0])
         is_long = shown.is_long(owners) | others.is_long(owners)
@@ -267,24 +262,24 @@ class Loader:
         self._target.put_many(tables.runs, rows)
 
 
-class _Kept(NamedTuple):
-    """Owners' entries in one table, and the keys of their blocks."""
+class _StoredLists(NamedTuple):
+    """The entries of some owners in a table, and block keys."""
 
     entries: Entries
     keys: Numbers
 
     @staticmethod
     def counts(owners: Numbers, found: Numbers) -> Numbers:
-        """Return how often each owner is found."""
+        """Return the number of entries of each owner."""
         return np.bincount(np.searchsorted(owners, found), minlength=len(owners))
 
     def is_long(self, owners: Numbers) -> Chosen:
-        """Return which owners have blocks that are named as several are."""
+        """Return which owners have blocks of a long list."""
         return is_among(owners, self.keys[(self.keys & LAST_SECOND) > 0] >> 32)
 
 
 def sorted_follows(owners: Numbers, accounts: Numbers, seconds: Numbers, has_time: Chosen) -> Follows:
-    """Return a group's follows in order, numbered by their places."""
+    """Return the sorted follows of a group, with rows as their indexes."""
     rows = np.arange(len(owners))
     order = np.lexsort((-rows, seconds, owners))
     return Follows(owners[order], seconds[order], accounts[order], rows[order], has_time[order])

@@ -1,8 +1,8 @@
-"""Slots for many follows at once, pure: the arithmetic that `slots.py` does one by one.
+"""Slots for many follows at once: the arithmetic of `slots.py`. Pure.
 
-Count the free slots of a list from 1. A wanted slot that is free has a number; an occupied one has that of the nearest
-free one before it. From newest to oldest each follow gets its own number, or the one below the last one given,
-whichever is lower; so all of them come from one running minimum.
+Number the free slots of a list from 1. A wanted slot has the number of the nearest free slot at or before it. From
+newest to oldest, each follow gets its own number, or the one below the last given, whichever is lower. So one running
+minimum yields all of them.
 """
 
 import numpy as np
@@ -14,14 +14,14 @@ _SHIFT = 33  # seconds have 32 bits, and one more keeps lists apart
 
 
 def keyed(lists: Numbers, seconds: Numbers) -> Numbers:
-    """Return one number that sorts by list (from 0), then second."""
+    """Return a number for each list and second, ordered by both."""
     return (lists << _SHIFT) + seconds
 
 
 def place(lists: Numbers, seconds: Numbers, taken: Numbers) -> Numbers:
     """Return the slots of follows, given ascending lists and seconds.
 
-    `taken` are the occupied slots, ascending and keyed. A result below 1 means that a list has no earlier slot left.
+    `taken` are the occupied slots, ascending and keyed. A result below 1: the list has no earlier slot left.
     """
     if not len(lists):
         return seconds
@@ -42,7 +42,7 @@ def place(lists: Numbers, seconds: Numbers, taken: Numbers) -> Numbers:
 
 
 def runs(lists: Numbers, slots: Numbers, minimum: int) -> tuple[Numbers, Numbers, Numbers]:
-    """Return list, first and last slot of runs of at least `minimum` occupied slots."""
+    """Return list, first and last slot of long enough runs."""
     if not len(lists):
         return lists, slots, slots
     keys = keyed(lists, slots)

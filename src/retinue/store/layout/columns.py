@@ -20,7 +20,7 @@ NOTHING = np.empty(0, np.int64)
 
 
 class Entries(NamedTuple):
-    """Entries by owner and position, both ascending. An end of 0: open."""
+    """Entries by ascending owner and position. An end of 0: open."""
 
     owners: Numbers
     positions: Numbers
@@ -34,11 +34,11 @@ class Entries(NamedTuple):
         return len(self.owners)
 
     def where(self, chosen: Chosen) -> "Entries":
-        """Return some of them."""
+        """Return chosen entries."""
         return Entries(*(column[chosen] for column in self))
 
     def merged(self, other: "Entries") -> "Entries":
-        """Return both, in order."""
+        """Return the entries of both, in order."""
         if not other.size or not self.size:
             return self if self.size else other
         columns = [np.concatenate(pair) for pair in zip(self, other, strict=True)]
@@ -50,7 +50,7 @@ NO_ENTRIES = Entries(NOTHING, NOTHING, NOTHING, NOTHING, NOTHING)
 
 
 def decode_blocks(table: Table, keys: Sequence[int], contents: Sequence[bytes]) -> Entries:
-    """Return the entries of blocks, whose keys ascend. Raises `StoreUnavailable` if one is damaged."""
+    """Return the entries of ascending blocks. Raises `StoreUnavailable` for a damaged one."""
     if not keys:
         return NO_ENTRIES
     sizes, rest = np.divmod(np.fromiter(map(len, contents), np.int64, len(contents)), _NUMBER_BYTES)
@@ -79,13 +79,13 @@ def decode_blocks(table: Table, keys: Sequence[int], contents: Sequence[bytes]) 
 
 
 def require_linked(table: Table, keys: Sequence[int], contents: Sequence[bytes]) -> None:
-    """Raise `StoreUnavailable` if whole lists, whose keys ascend, lack a block."""
+    """Raise `StoreUnavailable` if ascending whole lists lack a block."""
     for key in unlinked(keys, contents):
         raise damaged(table, key, "a block of its list before or after it is missing")
 
 
 def unlinked(keys: Sequence[int], contents: Sequence[bytes]) -> Iterator[int]:
-    """Yield the keys of blocks that do not name their neighbours."""
+    """Yield the keys of blocks that are not linked to their neighbors."""
     linked = 0  # the next key, if its list goes on
     for key, content in zip(keys, contents, strict=True):
         if linked != key if linked else key & LAST_SECOND > 1:
@@ -102,19 +102,19 @@ def _require_whole(table: Table, keys: Sequence[int], is_wrong: Chosen) -> None:
 
 
 def _ranges(begins: Numbers, sizes: Numbers) -> Numbers:
-    """Return all numbers from each beginning on, so many of each."""
+    """Return the numbers of ranges with these beginnings and sizes."""
     before = np.cumsum(sizes) - sizes
     return np.repeat(begins - before, sizes) + np.arange(int(sizes.sum()))
 
 
 def begins_of(owners: Numbers) -> tuple[Numbers, Numbers]:
-    """Return the beginning and size of each list in ascending owners."""
+    """Return the beginning and length of each list in ascending owners."""
     begins = np.flatnonzero(np.append(True, np.diff(owners) != 0)) if len(owners) else NOTHING
     return begins, np.diff(np.append(begins, len(owners)))
 
 
 def owners_of(owners: Numbers) -> tuple[Numbers, Numbers]:
-    """Return each ascending owner once, and the owner number of each place."""
+    """Return each owner once, and for each place the owner's index."""
     begins, sizes = begins_of(owners)
     return owners[begins], np.repeat(np.arange(len(begins)), sizes)
 
@@ -129,7 +129,7 @@ def is_among(numbers: Numbers, ascending: Numbers) -> Chosen:
 
 
 def encode_blocks(entries: Entries) -> Iterator[tuple[int, bytes]]:
-    """Yield keys and contents of the blocks of whole lists."""
+    """Yield the keyed blocks of whole lists."""
     begins, sizes = begins_of(entries.owners)
     counts = -(-sizes // CAPACITY)
     # The place within its list of each block, and with it the entries that it has.
@@ -172,7 +172,7 @@ def encode_blocks(entries: Entries) -> Iterator[tuple[int, bytes]]:
 
 
 def _next_starts(keys: Numbers) -> tuple[list[bytes], Numbers]:
-    """Return what each block has at its end: the next one's first slot, or nothing; and whether it has it."""
+    """Return the links of blocks as bytes, and which have one."""
     has_next = np.zeros(len(keys), np.int64)
     has_next[:-1] = keys[1:] >> 32 == keys[:-1] >> 32
     starts = np.append(keys[1:], 0).astype("<u4").tobytes()
@@ -183,6 +183,6 @@ def _next_starts(keys: Numbers) -> tuple[list[bytes], Numbers]:
 
 
 def _pairs(positions: Numbers, values: Numbers, chosen: Chosen) -> tuple[bytes, Numbers]:
-    """Return the chosen pairs as bytes, and their number before each entry."""
+    """Return chosen pairs as bytes, and the number before each entry."""
     before = np.append(0, np.cumsum(chosen))
     return np.stack([positions[chosen], values[chosen]], axis=1).astype("<u4").tobytes(), before
