@@ -3,12 +3,13 @@
 from collections.abc import Iterator
 
 import msgspec
+import numpy as np
 
 from retinue import names
-from retinue.store.layout.accounts import LAST_ID, StoredAccount, decode_account
+from retinue.store.layout.accounts import HIDDEN, LAST_ID, VISIBLE, StoredAccount, decode_account, kind_of
 from retinue.store.layout.sealing import unseal
 from retinue.store.layout.tables import ACCOUNT, ACCOUNT_KEY, CLAIM, META, USERNAME, Source, Table
-from retinue.store.layout.tombstones import SECRET, SECRET_BYTES
+from retinue.store.layout.tombstones import SECRET, SECRET_BYTES, STORE_ID
 
 
 def accounts_of(source: Source) -> Iterator[tuple[int, StoredAccount | None]]:
@@ -23,19 +24,30 @@ def wrong_meta(source: Source) -> Iterator[str]:
     secret, last_id = (_content(source, META, key) for key in (SECRET, LAST_ID))
     if secret is None or len(secret) != SECRET_BYTES:
         yield f"the secret of {SECRET_BYTES} bytes by which erased accounts are known is missing"
-    newest = max((account_id for account_id, _ in accounts_of(source)), default=0)
-    if int.from_bytes(last_id or b"", "little") < newest:
-        yield f"account {newest} is newer than the newest one that is noted"
+    if _content(source, META, STORE_ID) is None:
+        yield "the id of the store is missing, by which its row file is known"
+    ids = np.sort(np.fromiter((int(key) for key, _ in source.all_rows(ACCOUNT)), np.int64))
+    newest = int(ids[-1]) if len(ids) else 0
+    if int.from_bytes(last_id or b"", "little") != newest:
+        yield f"account {newest} is not the newest one that is noted, {int.from_bytes(last_id or b'', 'little')}"
+    for before in np.flatnonzero(np.diff(ids, prepend=0) > 1).tolist():
+        yield f"account {int(ids[before]) - 1} is missing"
 
 
 def wrong_names(source: Source) -> Iterator[str]:
     """Yield accounts with invalid texts, or that their texts do not find."""
-    for account_id, account in accounts_of(source):
+    for account_id, value in source.all_rows(ACCOUNT):
+        assert isinstance(account_id, int)
+        content = unseal(ACCOUNT, account_id, value)
+        account = decode_account(account_id, content)
         if account is not None:
-            yield from (f"account {account_id}: {problem}" for problem in _wrong_account(source, account))
+            for find in (_wrong_texts, _wrong_finders_of, _wrong_holder):
+                yield from (f"account {account_id}: {problem}" for problem in find(source, account))
+            if kind_of(content) != (VISIBLE if account.is_visible else HIDDEN):
+                yield f"account {account_id}: is noted as {'hidden' if account.is_visible else 'visible'}"
 
 
-def _wrong_account(source: Source, account: StoredAccount) -> Iterator[str]:
+def _wrong_texts(_source: Source, account: StoredAccount) -> Iterator[str]:
     fault = names.fault_in_username(account.username) if account.username else None
     if fault:
         yield f"username {account.username!r} {fault}"
@@ -47,16 +59,22 @@ def _wrong_account(source: Source, account: StoredAccount) -> Iterator[str]:
         yield f"key {account.key!r} {key_fault}"
     if account.visibility not in range(4):
         yield f"its visibility is {account.visibility}"
+
+
+def _wrong_finders_of(source: Source, account: StoredAccount) -> Iterator[str]:
     if account.key == account.folded:
         if _content(source, ACCOUNT_KEY, account.key) is not None:
             yield f"key {account.key!r} is stored twice"
     elif _id_of(source, ACCOUNT_KEY, account.key) != account.id:
         yield f"is not found by its key {account.key!r}"
-    if account.username:
-        yield from _wrong_holder(source, account)
+    for folded in account.former_names:
+        if account.id not in (_claims(source, folded) or {}):
+            yield f"has no claim to its former username {folded!r}"
 
 
 def _wrong_holder(source: Source, account: StoredAccount) -> Iterator[str]:
+    if not account.username:
+        return
     folded = names.fold(account.username)
     is_found = _id_of(source, USERNAME, folded) == account.id
     if is_found != account.has_name:

@@ -8,7 +8,8 @@ from retinue.errors import StoreUnavailable
 from retinue.model import Direction
 from retinue.store.check.accounts import accounts_of, wrong_finders, wrong_meta, wrong_names
 from retinue.store.check.columns import parts_of
-from retinue.store.check.lists import one_sided, wrong_lists, wrong_visibility
+from retinue.store.check.lists import one_sided, one_sided_histories, wrong_lists, wrong_visibility
+from retinue.store.check.remembered import wrong_changes, wrong_future_events, wrong_tombstones
 from retinue.store.layout.sealing import unseal
 from retinue.store.layout.tables import CHANGE, FUTURE_EVENT, META, RELOCATION, TOMBSTONE, Source
 
@@ -24,7 +25,11 @@ def invariants(source: Source) -> Iterator[Iterable[str]]:
     for direction in Direction:
         yield wrong_lists(source, direction)
     yield one_sided(source)
+    yield one_sided_histories(source)
     yield wrong_visibility(source)
+    yield wrong_changes(source)
+    yield wrong_tombstones(source)
+    yield wrong_future_events(source)
 
 
 def _damaged_rows(source: Source) -> Iterator[str]:

@@ -2,6 +2,7 @@
 
 from collections import Counter, defaultdict
 from collections.abc import Iterator
+from zlib import crc32
 
 import numpy as np
 from numpy.typing import NDArray
@@ -161,6 +162,11 @@ def _text(found: list[Interval]) -> str:
 
 def _without_entries(source: Source, tables: ListTables, direction: Direction) -> Iterator[str]:
     """Yield rows that belong to lists without entries."""
+    for key, value in source.all_rows(tables.facts):
+        assert isinstance(key, int)
+        facts = ListFacts.decode(tables.facts, key, unseal(tables.facts, key, value))
+        if (facts.visible or facts.hidden) and not _has_entries(source, tables, key):
+            yield f"the {direction.value} list of account {key}: has counts, but no entries"
     for table in (tables.runs, tables.histories):
         for key, value in source.all_rows(table):
             assert isinstance(key, int)
@@ -200,6 +206,28 @@ def one_sided(source: Source) -> Iterator[str]:
         yield f"account {follower} follows {followee} from {start} to {end or 'now'} in the {has} list only"
 
 
+def one_sided_histories(source: Source) -> Iterator[str]:
+    """Yield histories that the two lists of a pair do not have alike."""
+    sums = [[0] * _BUCKETS for _ in Direction]
+    for of_direction, direction in zip(sums, Direction, strict=True):
+        for follower, followee, content in _histories(source, direction):
+            of_direction[follower % _BUCKETS] += crc32(content, followee) * (follower + 1)
+    wrong = {bucket for bucket, (forth, back) in enumerate(zip(*sums, strict=True)) if forth != back}
+    if not wrong:
+        return
+    found = [{each for each in _histories(source, direction) if each[0] % _BUCKETS in wrong} for direction in Direction]
+    for follower, followee in sorted({each[:2] for each in found[0] ^ found[1]}):
+        yield f"the histories of account {follower}, which follows {followee}, differ in the two lists"
+
+
+def _histories(source: Source, direction: Direction) -> Iterator[tuple[int, int, bytes]]:
+    table = LISTS[direction].histories
+    for key, value in source.all_rows(table):
+        pair = first_of(int(key)), second_of(int(key))
+        follower, followee = pair if direction is Direction.FOLLOWING else pair[::-1]
+        yield follower, followee, unseal(table, key, value)
+
+
 def wrong_visibility(source: Source) -> Iterator[str]:
     """Yield entries that are wrongly visible or hidden, or without an account."""
     queue = {}
@@ -211,6 +239,9 @@ def wrong_visibility(source: Source) -> Iterator[str]:
         kind = int(kinds[account_id]) if account_id < len(kinds) else _MISSING
         if relocation.is_merged != (kind in (_ERASED, _VISIBLE)):
             yield f"account {account_id}: is being relocated, and readers are wrongly told when to merge"
+        if relocation.is_erased != (kind == _ERASED):
+            kind_of_it = "an erased" if relocation.is_erased else "an existing"
+            yield f"account {account_id}: is being relocated, wrongly as {kind_of_it} account"
     moving = np.array(sorted(queue), np.int64)
     for direction in Direction:
         for part in parts_of(source, direction):

@@ -74,7 +74,7 @@ class _Packed(Struct, frozen=True, array_like=True, omit_defaults=True):
 
 
 _ERASED = b""
-_HIDDEN, _VISIBLE = 1, 2
+HIDDEN, VISIBLE = 1, 2
 _encode = msgspec.msgpack.Encoder().encode
 _decoder = msgspec.msgpack.Decoder(_Packed)
 
@@ -82,7 +82,7 @@ _decoder = msgspec.msgpack.Decoder(_Packed)
 def encode_account(account: StoredAccount) -> bytes:
     """Return the content to store: a byte for its kind, then the account."""
     at = account.username_at
-    return bytes((_VISIBLE if account.is_visible else _HIDDEN,)) + _encode(
+    return bytes((VISIBLE if account.is_visible else HIDDEN,)) + _encode(
         _Packed(
             account.username,
             at,

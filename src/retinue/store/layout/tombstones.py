@@ -9,8 +9,9 @@ import msgspec
 from retinue.store.layout.rows import Rows
 from retinue.store.layout.tables import FUTURE_EVENT, LAST_SECOND, META, TOMBSTONE, pair_key, second_of
 
-SECRET, STORE_ID = "secret", "store_id"
+SECRET, STORE_ID, TOMBSTONES = "secret", "store_id", "tombstones"
 SECRET_BYTES = 32
+_NUMBER_BYTES = 8
 
 
 def new_meta() -> dict[str, bytes]:
@@ -41,7 +42,11 @@ class TombstoneTable:
         return self._rows.get(TOMBSTONE, mac.hex()) is not None
 
     def add(self, mac: bytes) -> None:
-        self._rows.put(TOMBSTONE, mac.hex(), b"")
+        """Add a tombstone, and count it, so that a missing one is noticed."""
+        if not self.has(mac):
+            count = int.from_bytes(self._rows.get(META, TOMBSTONES) or b"", "little") + 1
+            self._rows.put(META, TOMBSTONES, count.to_bytes(_NUMBER_BYTES, "little"))
+            self._rows.put(TOMBSTONE, mac.hex(), b"")
 
 
 class FutureEvent(NamedTuple):

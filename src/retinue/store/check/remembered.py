@@ -1,0 +1,69 @@
+"""What the change log, the tombstones and the future events of a graph must be."""
+
+from collections.abc import Iterator
+
+import msgspec
+
+from retinue.store.layout.accounts import LAST_ID, LAST_REVISION, MAX_CHANGES
+from retinue.store.layout.sealing import unseal
+from retinue.store.layout.tables import ACCOUNT, CHANGE, FUTURE_EVENT, META, TOMBSTONE, Source, first_of, second_of
+from retinue.store.layout.tables import pair_key as key_of
+from retinue.store.layout.tombstones import TOMBSTONES
+
+_DIGEST_CHARACTERS = 64
+
+
+def wrong_changes(source: Source) -> Iterator[str]:
+    """Yield gaps in the log of changed accounts, from which readers learn what to forget."""
+    newest, last_id = number(source, LAST_REVISION), number(source, LAST_ID)
+    oldest = expected = max(1, newest - MAX_CHANGES + 1)
+    for key, value in sorted((int(key), value) for key, value in source.all_rows(CHANGE)):
+        if key > expected:
+            yield f"changes {expected} to {key - 1} of accounts are missing"
+        if not oldest <= key <= newest:
+            yield f"change {key} of an account is outside of those that are noted, {oldest} to {newest}"
+        if not 0 < int.from_bytes(unseal(CHANGE, key, value), "little") <= last_id:
+            yield f"change {key} is of no account"
+        expected = key + 1
+    if expected <= newest:
+        yield f"changes {expected} to {newest} of accounts are missing"
+
+
+def wrong_tombstones(source: Source) -> Iterator[str]:
+    """Yield what is wrong with the tombstones; a missing one lets an erased account come back."""
+    count = 0
+    for key, value in source.all_rows(TOMBSTONE):
+        if unseal(TOMBSTONE, key, value) or len(str(key)) != _DIGEST_CHARACTERS:
+            yield "a tombstone is none"
+        count += 1
+    if count != number(source, TOMBSTONES):
+        yield f"{count} tombstones of erased accounts are stored, not {number(source, TOMBSTONES)}"
+
+
+def wrong_future_events(source: Source) -> Iterator[str]:
+    """Yield future events that only one of their accounts has, or accounts without data."""
+    for key, value in source.all_rows(FUTURE_EVENT):
+        assert isinstance(key, int)
+        account, other = first_of(key), second_of(key)
+        if not _exists(source, account) or (other and not _exists(source, other)):
+            yield f"account {account}: has a future event with account {other}, and one of them does not exist"
+        elif other and sorted(_digests(source, key)) != sorted(_digests(source, key_of(other, account))):
+            yield f"account {account}: its future events with account {other} differ from those that this one has"
+        else:
+            unseal(FUTURE_EVENT, key, value)
+
+
+def number(source: Source, name: str) -> int:
+    """Return one of the store's own numbers."""
+    (value,) = source.get(META, (name,))
+    return 0 if value is None else int.from_bytes(unseal(META, name, value), "little")
+
+
+def _exists(source: Source, account_id: int) -> bool:
+    (value,) = source.get(ACCOUNT, (account_id,))
+    return value is not None and bool(unseal(ACCOUNT, account_id, value))
+
+
+def _digests(source: Source, key: int) -> list[bytes]:
+    (value,) = source.get(FUTURE_EVENT, (key,))
+    return [] if value is None else msgspec.msgpack.decode(unseal(FUTURE_EVENT, key, value), type=list[bytes])
