@@ -11,7 +11,7 @@ from contextlib import closing
 from msgspec import Struct
 
 from retinue.ingest.parquet import ParquetTable
-from retinue.ingest.records import RawRow, Table
+from retinue.ingest.records import InputTable, RawRow
 from retinue.ingest.staging import Staging, translated
 from retinue.ingest.tables import CsvTable
 from retinue.store.bulk import BulkWriter, OnShare
@@ -34,7 +34,7 @@ class BulkResult(Struct, frozen=True):
     remaining: Iterator[RawRow]
 
 
-def as_large(table: Table) -> CsvTable | ParquetTable | None:
+def as_large(table: InputTable) -> CsvTable | ParquetTable | None:
     """Return a table that is to be loaded in bulk."""
     if isinstance(table, ParquetTable | CsvTable) and _count_rows(table) >= LARGE_ROWS:
         return table

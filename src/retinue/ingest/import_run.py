@@ -9,13 +9,13 @@ from msgspec import Struct, field
 
 from retinue.clock import Clock
 from retinue.ingest.importer import Import, ImportCounts, end_missing, import_accounts, import_follows
-from retinue.ingest.records import ACCOUNT_COLUMNS, FOLLOW_COLUMNS, Columns, Table, account_of, follow_record
+from retinue.ingest.records import ACCOUNT_COLUMNS, FOLLOW_COLUMNS, Columns, InputTable, account_of, follow_record
 from retinue.ingest.rejects import RejectsFile, check_first_rows
 from retinue.ingest.snapshot import Snapshot
 from retinue.ingest.tables import open_table
 from retinue.store.open import Store
 
-Tables = Mapping[Path, Table]
+Tables = Mapping[Path, InputTable]
 
 
 class Sources(Struct, frozen=True):

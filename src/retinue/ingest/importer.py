@@ -12,7 +12,7 @@ from msgspec import Struct
 from retinue.errors import InputError
 from retinue.ingest import records
 from retinue.ingest.bulk import BulkResult, as_large, load_in_bulk
-from retinue.ingest.records import RawRow, Table
+from retinue.ingest.records import InputTable, RawRow
 from retinue.ingest.rejects import FirstRejects, Reject, RejectsFile, not_stored
 from retinue.ingest.snapshot import Snapshot
 from retinue.ingest.staging import CannotLoadInBulk
@@ -67,7 +67,7 @@ class Import(Struct, frozen=True):
     on_notice: Callable[[str], None] = lambda _: None
 
 
-async def import_accounts(run: Import, name: str, table: Table, on_progress: OnProgress) -> None:
+async def import_accounts(run: Import, name: str, table: InputTable, on_progress: OnProgress) -> None:
     """Import a table of accounts. `on_progress` gets the table's position after each batch."""
     counts = run.counts.setdefault(name, ImportCounts())
 
@@ -84,7 +84,7 @@ async def import_accounts(run: Import, name: str, table: Table, on_progress: OnP
     await _TableImport(run, name, read, store).load(table, lambda: on_progress(table.position))
 
 
-async def import_follows(run: Import, name: str, table: Table, on_progress: OnProgress) -> None:
+async def import_follows(run: Import, name: str, table: InputTable, on_progress: OnProgress) -> None:
     """Import a table of follows, with the same progress."""
     if run.snapshot is not None:
         importing = _snapshot_import(run, run.snapshot, name)

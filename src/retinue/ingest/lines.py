@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from typing import BinaryIO, NamedTuple, cast
 
 from retinue.errors import InputError
-from retinue.ingest.sources import BOM, Source, unreadable
+from retinue.ingest.sources import BOM, InputFile, unreadable
 from retinue.ingest.values import BadRecord
 
 MAX_LINE_BYTES = 1 << 20
@@ -27,7 +27,7 @@ class TextLine(NamedTuple):
 class LineFile:
     """A text file. Each iteration begins at its first line."""
 
-    def __init__(self, source: Source) -> None:
+    def __init__(self, source: InputFile) -> None:
         try:
             self._raw = source.path.open("rb")
             self.size = source.path.stat().st_size

@@ -14,7 +14,7 @@ from retinue.errors import InputError
 from retinue.escaping import sql_name, sql_text
 from retinue.ingest import plain_accounts
 from retinue.ingest.records import Columns, RawRow
-from retinue.ingest.sources import PARQUET_MAGIC, Source
+from retinue.ingest.sources import PARQUET_MAGIC, InputFile
 from retinue.ingest.values import FIRST_MILLISECONDS
 from retinue.temporary import TemporaryFolder
 
@@ -25,7 +25,7 @@ _TIMES = ("TIMESTAMP", "TIMESTAMP_S", "TIMESTAMP_MS", "TIMESTAMP_NS", "TIMESTAMP
 class ParquetTable:
     """A Parquet file. A packed one is first unpacked to a temporary file."""
 
-    def __init__(self, source: Source, columns: Columns) -> None:
+    def __init__(self, source: InputFile, columns: Columns) -> None:
         # DuckDB would treat some characters of a path as patterns, so it reads through a neutral name.
         self._folder = TemporaryFolder()
         self._connection = connect(None, self._folder.path)

@@ -27,7 +27,7 @@ class RawRow(NamedTuple):
     account: AccountRecord | None = None
 
 
-class Table(Protocol):
+class InputTable(Protocol):
     """An opened file."""
 
     size: int

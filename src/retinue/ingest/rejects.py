@@ -13,7 +13,7 @@ from retinue import names
 from retinue.durable import write_atomically
 from retinue.errors import InputError, StoreError
 from retinue.escaping import printable_lines
-from retinue.ingest.records import RawRow, Table
+from retinue.ingest.records import InputTable, RawRow
 from retinue.ingest.values import BadRecord, shown, unfit
 from retinue.model import AccountRecord, FollowRecord
 from retinue.store.contract import Verdict
@@ -113,7 +113,7 @@ class FirstRejects:
         self._count = -1
 
 
-def check_first_rows(file: str, table: Table, read: Callable[[RawRow], object]) -> None:
+def check_first_rows(file: str, table: InputTable, read: Callable[[RawRow], object]) -> None:
     """Read rows up to the first good one. Raises `InputError` as `FirstRejects` does."""
     rejects = FirstRejects(file)
     for row in islice(table, FIRST_ROWS):

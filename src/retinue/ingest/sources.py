@@ -24,7 +24,7 @@ _BEGINNING_BYTES = 1 << 12
 _COPIED_BYTES = 1 << 20
 
 
-class Source:
+class InputFile:
     """An input. `name` is the user's, `path` a regular file with its bytes."""
 
     def __init__(self, name: str, path: Path, suffixes: list[str], copy: FileIO | None = None) -> None:
@@ -44,13 +44,13 @@ class Source:
         return cast("BinaryIO", gzip.open(self.path)) if self.is_packed else self.path.open("rb")
 
 
-def open_source(path: Path, *, is_whole: bool = False) -> Source:
+def open_source(path: Path, *, is_whole: bool = False) -> InputFile:
     """Open an input. Its suffix tells its kind, or the content of a pipe without one. Raises `InputError`."""
     name = str(path)
     suffixes = [suffix.lower() for suffix in path.suffixes]
     if name in _STANDARD_INPUT or not _is_regular(path):
         return _copied(name, suffixes, is_whole)
-    source = Source(name, path, suffixes)
+    source = InputFile(name, path, suffixes)
     if source.kind not in KINDS:
         raise InputError(f"{name}: unknown kind of file; expected {', '.join(KINDS)}, each also with .gz")
     return source
@@ -66,13 +66,13 @@ def _is_regular(path: Path) -> bool:
     return stat.S_ISREG(mode)
 
 
-def _copied(name: str, suffixes: list[str], is_whole: bool) -> Source:
+def _copied(name: str, suffixes: list[str], is_whole: bool) -> InputFile:
     with ExitStack() as opened:
         copy = opened.enter_context(tempfile.TemporaryFile(prefix="retinue-", buffering=0))
         is_pipe = _copy(name, copy)
         path = Path(f"/proc/self/fd/{copy.fileno()}")
-        source = Source(name, path, suffixes, copy)
-        source = source if source.kind in KINDS else Source(name, path, _suffixes_of(path), copy)
+        source = InputFile(name, path, suffixes, copy)
+        source = source if source.kind in KINDS else InputFile(name, path, _suffixes_of(path), copy)
         if is_whole and is_pipe and not source.is_packed and source.kind != ".parquet":
             raise InputError(
                 f"{name}: is a pipe, whose end does not tell whether a full dump is complete; save it to a file"

@@ -18,7 +18,7 @@ from retinue.duck import connect
 from retinue.errors import InputError
 from retinue.ingest import staging_sql
 from retinue.ingest.parquet import ParquetTable
-from retinue.ingest.sources import Source
+from retinue.ingest.sources import InputFile
 from retinue.ingest.tables import CsvTable
 from retinue.model import Direction
 from retinue.store.bulk import NO_ACCOUNT, Follows, Numbers
@@ -285,7 +285,7 @@ class Staging:
         return column.astype(np.int64)
 
 
-def _count_lines(source: Source) -> int:
+def _count_lines(source: InputFile) -> int:
     lines, last = 0, b""
     with source.open() as file:
         while chunk := file.read(1 << 20):

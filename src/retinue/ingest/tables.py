@@ -13,8 +13,8 @@ from typing import NamedTuple
 from retinue.errors import InputError
 from retinue.ingest.lines import LineFile, TextLine
 from retinue.ingest.parquet import ParquetTable
-from retinue.ingest.records import Columns, RawRow, Table
-from retinue.ingest.sources import Source, open_source
+from retinue.ingest.records import Columns, InputTable, RawRow
+from retinue.ingest.sources import InputFile, open_source
 from retinue.ingest.values import BadRecord, fields_with_surrogates, json_object, replace_surrogates
 
 # A quoted CSV field may hold line breaks, but a quote that is never closed must not swallow the file.
@@ -22,12 +22,12 @@ MAX_RECORD_LINES = 10_000
 _PADDED_FIELD = re.compile(r'(?: *"((?:[^"]|"")*)" *|((?! *")[^,]*))(,|\Z)')
 
 
-def open_table(path: Path, columns: Columns, *, is_whole: bool = False) -> Table:
+def open_table(path: Path, columns: Columns, *, is_whole: bool = False) -> InputTable:
     """Open a table with these columns. Raises `InputError`.
 
     With `is_whole` a pipe is refused unless its format (gzip or Parquet) marks its end.
     """
-    readers: dict[str, Callable[[Source, Columns], Table]] = {
+    readers: dict[str, Callable[[InputFile, Columns], InputTable]] = {
         ".csv": CsvTable,
         ".jsonl": JsonLinesTable,
         ".parquet": ParquetTable,
@@ -43,7 +43,7 @@ def open_table(path: Path, columns: Columns, *, is_whole: bool = False) -> Table
 class CsvTable:
     """Comma-separated values with a header line."""
 
-    def __init__(self, source: Source, columns: Columns) -> None:
+    def __init__(self, source: InputFile, columns: Columns) -> None:
         self.source = source
         self._lines = LineFile(source)
         self.size = self._lines.size
@@ -95,7 +95,7 @@ class CsvTable:
 class JsonLinesTable:
     """One JSON object a line."""
 
-    def __init__(self, source: Source, columns: Columns) -> None:
+    def __init__(self, source: InputFile, columns: Columns) -> None:
         self._lines = LineFile(source)
         self.size = self._lines.size
         self._known = columns.known
