@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import re
 import stat
 from contextlib import closing
 from pathlib import Path
@@ -11,8 +12,12 @@ import pytest
 
 from retinue import errors
 from retinue.model import Direction, FollowRecord, PageRequest, Row
+from retinue.store.layout.tables import TABLES, Table
 from retinue.store.open import open_store
-from retinue.store.sqlite import files
+from retinue.store.sqlite import engine, fast_graph, files
+from retinue.store.sqlite.engine import SqliteEngine
+from retinue.store.sqlite.graph import SqliteGraph
+from retinue.store.writer import EngineGraphWriter, GroupSize
 from support.frozen_clock import FrozenClock, TickingClock
 from support.service import problems_of
 
@@ -26,29 +31,53 @@ def graph_file(store_path: Path) -> Path:
     return store_path
 
 
-def plan_of(graph_file: Path, query: str) -> list[str]:
-    """Return SQLite's plan of a query."""
-    connection = apsw.Connection(str(graph_file))
-    steps = [row[3] for row in connection.execute(f"EXPLAIN QUERY PLAN {query}", (1,) * query.count("?"))]
-    connection.close()
-    return steps
+BY_KEY = re.compile(r"SEARCH (t|\w+) USING (INTEGER )?PRIMARY KEY \((rowid|key)(=\?|>\? AND (rowid|key)<\?)\)")
 
 
-def test_write_transactions_are_limited_in_time(graph_file: Path) -> None:
+@pytest.mark.parametrize("table", TABLES, ids=lambda table: table.name)
+def test_every_statement_uses_keys_alone(graph_file: Path, table: Table) -> None:
+    """No statement of the engine walks a table or sorts, whatever is asked for."""
+    with closing(apsw.Connection(str(graph_file))) as connection:
+        for statement in engine._STATEMENTS[table]:
+            plan = [
+                row[3] for row in connection.execute(f"EXPLAIN QUERY PLAN {statement}", (1,) * statement.count("?"))
+            ]
+            assert [] == [step for step in plan if not BY_KEY.fullmatch(step) and "asked VIRTUAL" not in step], (
+                statement
+            )
+
+
+@pytest.mark.parametrize("direction", Direction)
+def test_a_page_is_one_range_of_keys(graph_file: Path, direction: Direction) -> None:
+    """A page is read by one statement, in the order of its rows."""
+    lists = fast_graph._lists(direction, 0)
+    with closing(apsw.Connection(str(graph_file))) as connection:
+        plan = [row[3] for row in connection.execute(f"EXPLAIN QUERY PLAN {lists.read}", (1, NOW))]
+        assert [f"SEARCH {direction.value} USING INTEGER PRIMARY KEY (rowid>? AND rowid<?)"] == plan
+
+
+def test_a_group_follows_from_the_time_of_those_before() -> None:
+    """Slow groups are followed by smaller ones, quick ones by larger ones; a small quick one says nothing."""
+    groups, sizes = GroupSize(4_000, 0.1), []
+    for records, seconds in ((500, 0.02), (1_000, 0.02), (2_000, 0.0), (4_000, 0.05), (4_000, 0.4), (9, 0.01), (9, 1)):
+        groups.measure(records, seconds)
+        sizes.append(groups.records)
+
+    assert [1_000, 2_000, 4_000, 4_000, 1_000, 1_000, 100] == sizes
+
+
+@pytest.mark.parametrize(("step", "count"), [(0.05, 3), (0.2, 30)])
+def test_write_transactions_are_limited_in_time(graph_file: Path, step: float, count: int) -> None:
     """A batch that would hold the write lock too long is committed in parts, in order and whole."""
-    writer = open_store(str(graph_file)).writer(TickingClock(step=0.03))
+    opened = SqliteEngine(graph_file, graph_file.with_name("rows"))
     commits: list[int] = []
+    opened._connection.set_commit_hook(lambda: bool(commits.append(1)))
+    with closing(EngineGraphWriter(opened, TickingClock(step))) as writer:
+        records = [FollowRecord("a", f"f{n}", 1_000_000 + n, NOW) for n in range(3_500)]
+        verdicts = asyncio.run(writer.add_follows(records))
 
-    def counted() -> bool:
-        commits.append(1)
-        return False
-
-    writer._engine._connection.set_commit_hook(counted)
-    verdicts = asyncio.run(writer.add_follows([FollowRecord("a", f"f{n}", 100 + n, NOW) for n in range(30)]))
-
-    assert len(verdicts) == 30
-    assert 8 <= len(commits) <= 15
-    writer.close()
+    assert {"accepted"} == {verdict.value for verdict in verdicts}
+    assert (3_500, count) == (len(verdicts), len(commits))
 
 
 def test_an_error_inside_a_batch_is_rolled_back(graph_file: Path) -> None:
@@ -128,11 +157,11 @@ def test_settling_does_not_wait_for_readers(graph_file: Path) -> None:
 
 def test_an_unknown_account_is_damage(graph_file: Path, clock: FrozenClock) -> None:
     """Accounts are never removed, so a list that names one without a row is damaged, and not a shorter list."""
-    connection = files.open_for_reading(graph_file, files.GRAPH)
-
-    with pytest.raises(errors.StoreUnavailable, match="table account, id 12345"):
-        RowCache(connection, clock, Row).load(12345)
-    connection.close()
+    with (
+        closing(SqliteGraph(graph_file, clock, Row)) as graph,
+        pytest.raises(errors.StoreUnavailable, match="table account, row 12345"),
+    ):
+        asyncio.run(graph.reader.cache.rows([12345]))
 
 
 def test_making_a_store_again_changes_nothing(graph_file: Path) -> None:

@@ -43,6 +43,7 @@ class DictEngine:
 
     has_bulk = True
     group_size = 4_000
+    group_seconds = 1000.0
 
     def __init__(self, rows: DictRows | None = None) -> None:
         self._rows = DictRows() if rows is None else rows

@@ -16,7 +16,10 @@ from retinue.store.rules.changes import GraphChanges
 
 # The promise is 200 ms; the rest is room for the commit itself and for a slow disk.
 UNIT_SECONDS = 0.12
-ACCOUNTS_AT_ONCE = 4_000  # in one unit; of follows and events the engine says how many
+ACCOUNTS_AT_ONCE = 4_000  # in one unit, at most; of follows and events the engine says how many
+_SLOWEST_PER_SECOND = 5_000  # records, which the first group is small enough for
+_SMALLEST_GROUP = 100
+_MAX_GROWTH = 2
 
 _Item = TypeVar("_Item")
 _Result = TypeVar("_Result")
@@ -26,7 +29,8 @@ class WritableEngine(Engine, Protocol):
     """An engine with the operations of a whole store."""
 
     has_bulk: bool  # whether it has `write`
-    group_size: int  # the number of follows or events of one unit of work
+    group_size: int  # the largest number of records or events of one unit of work
+    group_seconds: float  # the time that a unit of work of a group should take at most
 
     def compact(self) -> None:
         """Remove every byte that is not stored any more."""
@@ -41,6 +45,21 @@ class WritableEngine(Engine, Protocol):
         ...
 
 
+class GroupSize:
+    """The number of records of the next unit of work, which follows from the time of those before."""
+
+    def __init__(self, largest: int, seconds: float) -> None:
+        self._largest = largest
+        self._seconds = seconds
+        self.records = min(largest, int(seconds * _SLOWEST_PER_SECOND))
+
+    def measure(self, records: int, seconds: float) -> None:
+        """Adapt to a unit of work. A small one says little about larger ones unless it took too long."""
+        growth = min(_MAX_GROWTH, self._seconds / seconds) if seconds else _MAX_GROWTH
+        if growth < 1 or records >= self.records:
+            self.records = max(_SMALLEST_GROUP, min(self._largest, int(records * growth)))
+
+
 class EngineGraphWriter:
     """A `GraphWriter` and `BulkWriter` on an engine. Its calls block."""
 
@@ -50,12 +69,15 @@ class EngineGraphWriter:
         self._rows = Rows(engine)
         self._changes = GraphChanges(self._rows)
         self._groups = GroupChanges(self._rows, self._changes)
+        self._account_groups = GroupSize(ACCOUNTS_AT_ONCE, engine.group_seconds)
+        self._follow_groups = GroupSize(engine.group_size, engine.group_seconds)
+        self._event_groups = GroupSize(engine.group_size, engine.group_seconds)
 
     async def add_accounts(self, records: Sequence[AccountRecord], now: int) -> list[Verdict]:
-        return self._in_groups(records, lambda group: self._groups.add_accounts(group, now), size=ACCOUNTS_AT_ONCE)
+        return self._in_groups(records, lambda group: self._groups.add_accounts(group, now), self._account_groups)
 
     async def add_follows(self, records: Sequence[FollowRecord], seen_at: int | None = None) -> list[Verdict]:
-        return self._in_groups(records, lambda group: self._groups.add_follows(group, seen_at))
+        return self._in_groups(records, lambda group: self._groups.add_follows(group, seen_at), self._follow_groups)
 
     async def keys_of(self, names: Sequence[str]) -> list[str | None]:
         with self._unit():
@@ -73,7 +95,10 @@ class EngineGraphWriter:
 
     async def apply(self, events: Sequence[Event], received_at: int) -> list[Decision]:
         return self._in_groups(
-            events, lambda group: self._groups.apply(group, received_at, self._is_time_left()), is_durable=True
+            events,
+            lambda group: self._groups.apply(group, received_at, self._is_time_left()),
+            self._event_groups,
+            is_durable=True,
         )
 
     async def run_maintenance(self) -> bool:
@@ -100,7 +125,7 @@ class EngineGraphWriter:
             return [name for name in names if self._changes.is_refused(name)]
 
     async def account_ids(self, names: Sequence[str]) -> list[int]:
-        return self._in_groups(names, self._account_ids)
+        return self._in_groups(names, self._account_ids, self._account_groups)
 
     def _account_ids(self, names: Sequence[str]) -> list[int]:
         self._changes.resolver.prefetch(names)
@@ -175,15 +200,18 @@ class EngineGraphWriter:
         self,
         items: Sequence[_Item],
         store: Callable[[Sequence[_Item]], Sequence[_Result]],
+        size: GroupSize,
         *,
         is_durable: bool = False,
-        size: int = 0,
     ) -> list[_Result]:
         results: list[_Result] = []
         while len(results) < len(items):
+            done = len(results)
             with self._unit(is_durable=is_durable):
-                results += store(items[len(results) : len(results) + (size or self._engine.group_size)])
+                begun = self._clock.elapsed()
+                results += store(items[done : done + size.records])
                 self._commit()
+            size.measure(len(results) - done, self._clock.elapsed() - begun)
         return results
 
     def _is_time_left(self) -> Callable[[], bool]:

@@ -59,6 +59,7 @@ class CassandraEngine:
 
     has_bulk = False
     group_size = 50_000  # the larger, the fewer writes of each list
+    group_seconds = 30.0  # of a machine that is so busy that smaller groups do not help
 
     def __init__(self, session: Session, name: str, backoff: Backoff, chance: Callable[[], float]) -> None:
         self._lease = Lease(session, name, backoff)
