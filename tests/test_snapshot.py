@@ -299,14 +299,14 @@ def test_rows_without_a_known_owner_end_nothing(service: Service, tmp_path: Path
     assert {"b", "d"} == set(names_of(service, "a"))
 
 
-def test_a_row_that_a_full_list_refused_leaves_its_owner_alone(service: Service, tmp_path: Path) -> None:
-    """The follow is real, though there was no second for it."""
+def test_a_row_in_a_crowded_list_takes_a_later_slot(service: Service, tmp_path: Path) -> None:
+    """Its list is compared like any other, though no slot up to the dump's second is free."""
     service.add_follows(("a", "b", 1), ("a", "c", 2))
 
     outcome = loaded(service.store, service.writer, 2, csv(tmp_path / "d.csv", "a,c,", "a,d,"))
 
-    assert (1, [ImportCounts(duplicate=1, rejected=1, withheld=1)]) == (outcome.withheld, outcome.tallies)
-    assert ["c", "b"] == names_of(service, "a")
+    assert (0, [ImportCounts(accepted=1, duplicate=1, ended=1)]) == (outcome.withheld, outcome.tallies)
+    assert ["d", "c"] == names_of(service, "a")
 
 
 def test_rows_about_one_account_withhold_no_other(service: Service, tmp_path: Path) -> None:

@@ -31,6 +31,12 @@ def graph_file(store_path: Path) -> Path:
     return store_path
 
 
+def opened_writer(graph_file: Path, clock: FrozenClock) -> tuple[EngineGraphWriter, apsw.Connection]:
+    """A writer, and its connection."""
+    opened = SqliteEngine(graph_file, graph_file.with_name("rows"))
+    return EngineGraphWriter(opened, clock), opened._connection
+
+
 BY_KEY = re.compile(r"SEARCH (t|\w+) USING (INTEGER )?PRIMARY KEY \((rowid|key)(=\?|>\? AND (rowid|key)<\?)\)")
 
 
@@ -69,10 +75,15 @@ def test_a_group_follows_from_the_time_of_those_before() -> None:
 @pytest.mark.parametrize(("step", "count"), [(0.05, 3), (0.2, 30)])
 def test_write_transactions_are_limited_in_time(graph_file: Path, step: float, count: int) -> None:
     """A batch that would hold the write lock too long is committed in parts, in order and whole."""
-    opened = SqliteEngine(graph_file, graph_file.with_name("rows"))
     commits: list[int] = []
-    opened._connection.set_commit_hook(lambda: bool(commits.append(1)))
-    with closing(EngineGraphWriter(opened, TickingClock(step))) as writer:
+
+    def counted() -> bool:
+        commits.append(1)
+        return False
+
+    writer, connection = opened_writer(graph_file, TickingClock(step))
+    connection.set_commit_hook(counted)
+    with closing(writer):
         records = [FollowRecord("a", f"f{n}", 1_000_000 + n, NOW) for n in range(3_500)]
         verdicts = asyncio.run(writer.add_follows(records))
 
@@ -82,7 +93,7 @@ def test_write_transactions_are_limited_in_time(graph_file: Path, step: float, c
 
 def test_an_error_inside_a_batch_is_rolled_back(graph_file: Path) -> None:
     """A failing transaction is rolled back, and the writer goes on afterwards as if it had not been."""
-    writer = open_store(str(graph_file)).writer(FrozenClock())
+    writer, _ = opened_writer(graph_file, FrozenClock())
     bad = FollowRecord("a", "c", 5, "soon")  # type: ignore[arg-type]  # a fault of a caller
 
     with pytest.raises(errors.StoreUnavailable):
@@ -95,8 +106,8 @@ def test_an_error_inside_a_batch_is_rolled_back(graph_file: Path) -> None:
 
 def test_waiting_for_another_writer_ends_in_a_clear_error(graph_file: Path) -> None:
     """A lock that is never given back is `StoreUnavailable`, not a foreign exception."""
-    writer = open_store(str(graph_file)).writer(FrozenClock())
-    writer._engine._connection.set_busy_timeout(1)
+    writer, connection = opened_writer(graph_file, FrozenClock())
+    connection.set_busy_timeout(1)
     hog = apsw.Connection(str(graph_file))
     hog.execute("BEGIN IMMEDIATE")
 
@@ -109,11 +120,11 @@ def test_waiting_for_another_writer_ends_in_a_clear_error(graph_file: Path) -> N
 
 def test_pages_are_read_while_another_connection_writes(graph_file: Path, clock: FrozenClock) -> None:
     """A reader sees the state before an open write transaction, without waiting."""
-    writer = open_store(str(graph_file)).writer(clock)
+    writer, connection = opened_writer(graph_file, clock)
     asyncio.run(writer.add_follows([FollowRecord("a", "b", 5, NOW)]))
     reader = open_store(str(graph_file)).graph(clock)
-    writer._engine._connection.execute("BEGIN IMMEDIATE")
-    writer._engine._connection.execute("DELETE FROM following")
+    connection.execute("BEGIN IMMEDIATE")
+    connection.execute("DELETE FROM following")
 
     account = asyncio.run(reader.find_account("a"))
     assert account is not None
@@ -121,7 +132,7 @@ def test_pages_are_read_while_another_connection_writes(graph_file: Path, clock:
         row.username for row in asyncio.run(reader.read(PageRequest(account.id, Direction.FOLLOWING, NOW, 5))).rows
     ] == ["b"]
 
-    writer._engine._connection.execute("ROLLBACK")
+    connection.execute("ROLLBACK")
     reader.close()
     writer.close()
 
@@ -135,14 +146,14 @@ def test_only_the_owner_may_read_a_store(graph_file: Path) -> None:
 def test_settling_does_not_wait_for_readers(graph_file: Path) -> None:
     """A reader that stays where it is holds up neither the end of an import nor what it promises."""
     waits: list[int] = []
-    writer = open_store(str(graph_file)).writer(FrozenClock())
+    writer, connection = opened_writer(graph_file, FrozenClock())
 
     def wait(times: int) -> bool:
         """SQLite's question whether to go on waiting for others."""
         waits.append(times)
         return False
 
-    writer._engine._connection.set_busy_handler(wait)
+    connection.set_busy_handler(wait)
     with closing(apsw.Connection(str(graph_file))) as reader:
         reader.execute("BEGIN")
         reader.execute("SELECT count(*) FROM account").fetchall()
@@ -150,7 +161,7 @@ def test_settling_does_not_wait_for_readers(graph_file: Path) -> None:
         asyncio.run(writer.settle())
 
         assert [] == waits
-        writer._engine._connection.execute("PRAGMA wal_checkpoint(RESTART)")  # which would wait for this reader
+        connection.execute("PRAGMA wal_checkpoint(RESTART)")  # which would wait for this reader
         assert [] != waits
     writer.close()
 
