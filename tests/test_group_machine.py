@@ -28,10 +28,9 @@ from retinue.model import (
     Visibility,
 )
 from retinue.store.check import lists
-from retinue.store.contract import GraphReader, Verdict
+from retinue.store.contract import GraphReader
 from retinue.store.layout import slots
 from retinue.store.load import groups, loader
-from retinue.store.rules.pairs import Pair, Pairs
 from support.backends import FolderBackend
 from support.dict_engine import DictBackend
 from support.frozen_clock import FrozenClock, TickingClock
@@ -305,33 +304,3 @@ def test_groups_agree_with_single_records_and_the_model(
         lambda: GroupStory(make, SETTINGS[setting], monkeypatch),  # type: ignore[arg-type]  # makes a machine
         settings=settings(max_examples=examples(count), stateful_step_count=12),
     )
-
-
-@pytest.mark.parametrize("kind", ["events", "rows"])
-def test_ordinary_follows_of_a_group_are_placed_together(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """None of them goes through the rules, but for those of a long list in which little is new."""
-    learned: list[Pair] = []
-    learn = Pairs.learn
-
-    def noted(self: Pairs, pair: Pair, *more: Any) -> Verdict:
-        learned.append(pair)
-        return learn(self, pair, *more)
-
-    monkeypatch.setattr(Pairs, "learn", noted)
-    monkeypatch.setattr(loader, "ALWAYS_REWRITTEN", 150)
-    writer, now = DictBackend().open_writer(FrozenClock()), 1_700_000_000
-
-    def follow(pairs: Sequence[tuple[str, str]]) -> None:
-        if kind == "events":
-            decisions = run(writer.apply([FollowEvent(*pair, now) for pair in pairs], now))
-        else:
-            decisions = [*run(writer.add_follows([FollowRecord(*pair, None, now) for pair in pairs]))]
-        assert decisions == [Verdict.ACCEPTED] * len(pairs)
-
-    follow([("hub", f"a{number}") for number in range(400)])
-    follow([(f"a{number}", f"b{number}") for number in range(100)])
-    assert learned == []
-    follow([("hub", "c"), *((f"a{number}", f"c{number}") for number in range(100))])
-    assert len(learned) == 1
-    follow([(f"hub{number}", f"b{number}") for number in range(groups.MIN_GROUP - 1)])
-    assert len(learned) == groups.MIN_GROUP

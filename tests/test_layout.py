@@ -13,7 +13,9 @@ from retinue.model import Direction
 from retinue.store.layout import slots
 from retinue.store.layout.blocks import CAPACITY, Block, Entry
 from retinue.store.layout.columns import decode_blocks, encode_blocks
-from retinue.store.layout.lists import Lists
+from retinue.store.layout.histories import decode_moments
+from retinue.store.layout.lists import ListFacts, Lists
+from retinue.store.layout.relocations import decode_relocation
 from retinue.store.layout.rows import Rows
 from retinue.store.layout.sealing import seal, unseal
 from retinue.store.layout.slot_arrays import place, runs
@@ -162,6 +164,25 @@ def test_a_block_that_is_not_whole_is_refused(content: bytes) -> None:
         Block.decode(TABLE, 1, content)
     with pytest.raises(StoreUnavailable, match="not whole"):
         decode_blocks(TABLE, [1], [content])
+
+
+@pytest.mark.parametrize("content", [b"", b"abc", bytes(7), bytes(13)])
+def test_values_of_a_wrong_size_are_refused(content: bytes) -> None:
+    """Histories, counts and relocations."""
+    tables = LISTS[Direction.FOLLOWERS]
+    with pytest.raises(StoreUnavailable, match="not whole"):
+        decode_moments(tables.histories, 1, content)
+    with pytest.raises(StoreUnavailable, match="not whole"):
+        ListFacts.decode(tables.facts, 1, content)
+    with pytest.raises(StoreUnavailable, match="not whole"):
+        decode_relocation(1, content)
+
+
+@pytest.mark.parametrize("content", [b"\2\0\1\1\1\1", b"\0\2\1\1\1\1"])
+def test_a_relocation_of_another_kind_is_refused(content: bytes) -> None:
+    """It is damaged."""
+    with pytest.raises(StoreUnavailable, match="not whole"):
+        decode_relocation(1, content)
 
 
 def test_the_file_has_the_tables_of_the_layout() -> None:

@@ -2,7 +2,7 @@
 
 import pytest
 
-from retinue.model import AccountRecord, Direction, FollowEvent, PageRequest, PageRows
+from retinue.model import AccountRecord, Direction, FollowEvent, FollowRecord, PageRequest, PageRows
 from support.store_contract import FOLLOWERS, FOLLOWING, NOW, A, D, OpenStore, S, U, followed, run, unfollowed
 
 
@@ -43,6 +43,14 @@ def test_a_follow_may_have_different_positions_in_two_lists(store: OpenStore) ->
     assert (store.positions("x", FOLLOWERS), store.names("x", FOLLOWERS)) == ([100, 99], ["a", "c"])
     assert store.names("a", as_of=99) == []
     assert store.names("a", as_of=100) == ["x", "b"]
+
+
+def test_a_follow_may_have_the_position_of_its_receipt(store: OpenStore) -> None:
+    """But none after it."""
+    rows = [("b", 300, NOW), ("c", 400, NOW + 1)]
+    records = [FollowRecord("a", name, at, NOW, following_position=position) for name, at, position in rows]
+    assert run(store.writer.add_follows(records)) == [A, A]
+    assert store.positions("a") == [NOW, 400]
 
 
 def test_rows_of_one_second_keep_the_order_of_storing(store: OpenStore) -> None:

@@ -33,11 +33,11 @@ FILES = (
     *("layout/slot_arrays", "layout/columns", "load/loader", "load/groups"),
     *("layout/entries", "layout/slots", "layout/blocks", "layout/lists", "layout/histories", "layout/relocations"),
 )
-_CONTRACT = ("account_keys", "erasure", "lists", "profiles", "unfollows", "usernames", "visibility")
-TESTS = (
-    *(f"tests/test_store_{each}.py" for each in _CONTRACT),
-    *("tests/test_layout.py", "tests/test_long_lists.py", "tests/test_group_machine.py", "tests/test_machine.py"),
+_TESTED = (
+    *(f"store_{each}" for each in ("account_keys", "erasure", "lists", "profiles", "unfollows", "usernames")),
+    *("store_visibility", "layout", "long_lists", "group_writer", "group_machine", "machine"),
 )
+TESTS = tuple(f"tests/test_{each}.py" for each in _TESTED)
 _OURS = ("retinue", "support", "test_")  # modules that each fork imports again, with the mutant among them
 # Without other plugins and their settings, which take longer than most mutants live.
 _OPTIONS = ("-c", os.devnull, "--rootdir", str(ROOT), "--noconftest", "-p", "no:cacheprovider", "--assert=plain", "-xq")
