@@ -16,7 +16,10 @@ import pytest
 
 from damage_kinds import put
 from retinue.errors import StoreUnavailable
-from retinue.model import FollowEvent
+from retinue.model import Direction, FollowEvent
+from retinue.store.layout.accounts import StoredAccount, encode_account
+from retinue.store.layout.sealing import seal
+from retinue.store.layout.tables import ACCOUNT, LISTS, USERNAME, pair_key
 from retinue.store.open import open_store
 from retinue.store.sqlite.files import access_path
 from retinue.wire import rendering
@@ -52,34 +55,43 @@ def reopened(service: Service) -> None:
     service.application = service.application_on(service.graph)
 
 
-def packed(*numbers: int) -> bytes:
-    """Numbers as a block has them."""
-    return array("I", numbers).tobytes()
+FOLLOWING_TABLE = LISTS[Direction.FOLLOWING].visible
+LIST_OF_A = pair_key(1, 0)
 
+
+def block(*numbers: int) -> bytes:
+    """The sealed block of the list of a: head, positions, accounts."""
+    return seal(FOLLOWING_TABLE, LIST_OF_A, array("I", numbers).tobytes())
+
+
+SEALED = seal(ACCOUNT, 2, encode_account(StoredAccount(2, "b", "b", 5, "Name of b", has_name=True)))
+FLIPPED = SEALED[:5] + bytes((SEALED[5] ^ 4,)) + SEALED[6:]
 
 # The damage, and what the operator reads of it.
-VALUES: dict[str, tuple[str, str, Any, int, str]] = {
-    "no name": ("account", "display_name", None, 1, "table account, id 2"),
-    "a name of bytes": ("account", "username", b"\xff", 1, "table account, id 2"),
-    "another name": ("account", "username", "x", 1, "table account, id 2"),
-    "no visibility": ("account", "visibility", None, 1, "table account, id 2"),
-    "an unknown visibility": ("account", "visibility", 7, 1, "table account, id 2"),
-    "no entries": ("following", "entries", None, 0, "table following"),
-    "entries of text": ("following", "entries", "entries!", 0, "table following"),
-    "half an entry": ("following", "entries", packed(500, 700, 2), 0, "table following"),
-    "too many entries": ("following", "entries", packed(*range(1, 2001)), 0, "table following"),
-    "an account that is not there": ("following", "entries", packed(500, 700, 2, 9), 0, "table account, id 9"),
-    "an account beyond the memory": ("following", "entries", packed(500, 700, 2, 0xFFFF_FFFF), 0, "table account"),
-    "positions upside down": ("following", "entries", packed(700, 500, 2, 3), 0, "table following"),
+VALUES: dict[str, tuple[str, Any, int, str]] = {
+    "no account": ("account", None, 1, "table account, row 2"),
+    "an account of text": ("account", "b", 1, "table account, row 2"),
+    "an account of one byte": ("account", b"\xff", 1, "table account, row 2"),
+    "a changed bit": ("account", FLIPPED, 1, "table account, row 2"),
+    "another table's account": ("account", seal(USERNAME, 2, SEALED[:-4]), 1, "table account, row 2"),
+    "another row's account": ("account", seal(ACCOUNT, 3, SEALED[:-4]), 1, "table account, row 2"),
+    "no block": ("following", None, 0, "table following, row 1/0"),
+    "a block of text": ("following", "entries!", 0, "table following, row 1/0"),
+    "half an entry": ("following", block(2, 500, 700, 2), 0, "table following, row 1/0"),
+    "too many entries": ("following", block(200, *range(1, 401)), 0, "table following, row 1/0"),
+    "an account that does not exist": ("following", block(2, 500, 700, 2, 9), 0, "table account, row 9"),
+    "an id beyond the last": ("following", block(2, 500, 700, 2, 0xFFFF_FFFF), 0, "table account, row 4294967295"),
+    "positions upside down": ("following", block(2, 700, 500, 2, 3), 0, "table following"),
+    "a newer block that is missing": ("following", block(1 | 1 << 24, 500, 2, 600), 0, "table following, row 1/0"),
 }
 
 
-@pytest.mark.parametrize(("table", "column", "value", "place", "named"), VALUES.values(), ids=VALUES)
+@pytest.mark.parametrize(("table", "value", "place", "named"), VALUES.values(), ids=VALUES)
 def test_a_damaged_row_is_503_and_named(
-    damaged: Service, table: str, column: str, value: Any, place: int, named: str, caplog: pytest.LogCaptureFixture
+    damaged: Service, table: str, value: Any, place: int, named: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     """A page that needs a damaged row is refused, and the log names the table and the key."""
-    put(Path(damaged.store), table, column, value, place)
+    put(Path(damaged.store), table, "value", value, place)
     reopened(damaged)
 
     for query, path in PAGES:
@@ -92,17 +104,12 @@ def test_a_damaged_row_is_503_and_named(
 
 @pytest.mark.parametrize("value", [None, 7, b"x", "9" * 30])
 def test_a_damaged_profile_is_503(damaged: Service, value: Any, caplog: pytest.LogCaptureFixture) -> None:
-    """A profile field of another type is refused, and named."""
-    put(Path(damaged.store), "profile", "value", value)
+    """An account that cannot be read has no profile."""
+    put(Path(damaged.store), "account", "value", value)
     reopened(damaged)
 
-    answer = damaged.ask({"username": "a"}, f"{INFO}?fields=bio_description")
-
-    if isinstance(value, str):
-        assert 200 == answer.status_code
-    else:
-        assert 503 == answer.status_code
-        assert "table profile" in caplog.text
+    assert 503 == damaged.ask({"username": "a"}, f"{INFO}?fields=bio_description").status_code
+    assert "table account, row 1" in caplog.text
 
 
 CLIENT_VALUES: dict[str, tuple[str, str, Any]] = {
@@ -163,15 +170,15 @@ def test_a_damaged_checkpoint_is_named(damaged: Service, column: str, value: Any
 
 def test_writers_refuse_contradictory_state(damaged: Service) -> None:
     """Events that meet a damaged block change nothing, and the error names it."""
-    put(Path(damaged.store), "following", "entries", packed(500, 700, 2))
+    put(Path(damaged.store), "following", "value", block(2, 500, 700, 2))
 
     with closing(open_store(damaged.store).writer(damaged.clock)) as writer:
-        with pytest.raises(StoreUnavailable, match="table following, account 1"):
+        with pytest.raises(StoreUnavailable, match="table following, row 1/0"):
             asyncio.run(writer.apply([FollowEvent("a", "c", 800)], damaged.clock.now()))
 
 
 @pytest.mark.parametrize(
-    "table", ["account", "following", "followers_count", "pair", "ended", "moving", "late", "secret"]
+    "table", ["meta", "account", "following", "followers_facts", "following_history", "relocation", "tombstone"]
 )
 def test_check_survives_a_missing_table(damaged: Service, tmp_path: Path, table: str) -> None:
     """A file without one of its tables is told as one, line by line."""
