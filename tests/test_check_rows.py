@@ -97,7 +97,7 @@ def _of_account(key: Key, content: bytes) -> Iterator[Content | Rows]:
     yield encode_account(replace(account, username="other"))
     yield encode_account(replace(account, key="other"))
     yield encode_account(replace(account, has_name=not account.has_name))
-    yield bytes((3 - content[0],)) + content[1:]  # what the group loader goes by
+    yield bytes((3 - content[0],)) + content[1:]  # the kind of account, which the group loader reads
     yield encode_account(replace(account, display_name="x\0y"))
     yield encode_account(replace(account, former_names=(*account.former_names, "never")))
 

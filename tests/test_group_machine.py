@@ -52,7 +52,7 @@ def run(coroutine: Coroutine[Any, Any, T]) -> T:
 
 
 class Mixture:
-    """What the records of one group are drawn from."""
+    """The names and times from which the records of a group are drawn."""
 
     def __init__(self, seed: int, accounts: int, now: int, seconds: int) -> None:
         self.random = Random(seed)
@@ -75,7 +75,7 @@ class Mixture:
         return self.key() if random.random() < 0.98 else f"u{random.randrange(self.accounts)}"
 
     def pair(self) -> tuple[str, str]:
-        """Who follows whom; many of them follow a hub, or are followed by it."""
+        """Return a follower and a followee. In many pairs one of them is a hub."""
         one, other = self.name(), self.name()
         if self.random.random() < self.share_of_hub:
             one = "k0"
@@ -299,7 +299,7 @@ async def rows_of(graph: GraphReader[Any], request: PageRequest) -> Counter[Any]
 def test_groups_agree_with_single_records_and_the_model(
     make: Callable[[], Any], count: int, setting: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Whatever the groups are, in whatever order."""
+    """Every sequence of groups gives the lists of the model."""
     run_state_machine_as_test(
         lambda: GroupStory(make, SETTINGS[setting], monkeypatch),  # type: ignore[arg-type]  # makes a machine
         settings=settings(max_examples=examples(count), stateful_step_count=12),

@@ -177,7 +177,7 @@ class OneOwner:
 @settings(max_examples=40)
 @given(SEEDS)
 def test_a_list_shows_and_counts_its_entries(seed: int) -> None:
-    """Whatever becomes of them, in lists of one block and of several. Counts of a short list need no row."""
+    """This holds in lists of one block and of several. Counts of a short list need no row."""
     one = OneOwner(seed)
     tables = LISTS[Direction.FOLLOWERS]
     for kinds in (

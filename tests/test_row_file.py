@@ -316,7 +316,7 @@ def test_a_damaged_header_is_noticed(tmp_path: Path) -> None:
 
 
 def test_a_check_names_rows_that_differ_from_their_accounts(tmp_path: Path) -> None:
-    """A row of another text, a damaged one, one of no account; not those that are to be updated or are missing."""
+    """Another text, a damaged row and one without an account are named; outdated and missing rows are not."""
     served = with_accounts(Served(str(tmp_path / "graph.db"), tmp_path))
     store = str(tmp_path / "graph.db")
     served.step()

@@ -52,14 +52,14 @@ class Row(Struct, frozen=True, gc=False):
 
 
 class RowEncoding(NamedTuple):
-    """How rows are encoded for the wire: by `encode`, of a display name and a username, all with this begin and end."""
+    """The encoding of rows, which all have the same beginning and end."""
 
     encode: Callable[[str, str], bytes]
     begin: bytes
     end: bytes
 
     def text(self, display_name: str, username: str) -> bytes:
-        """Return what is between the begin and the end."""
+        """Return a row without its beginning and end."""
         return self.encode(display_name, username)[len(self.begin) : -len(self.end)]
 
 

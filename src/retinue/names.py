@@ -40,7 +40,7 @@ def keys_of_name(name: str) -> tuple[str, str]:
 
 
 def is_own_key(name: str) -> bool:
-    """Return whether `keys_of_name` begins with the name itself."""
+    """Return whether a name is the first of its keys."""
     return not name.startswith("@") and len(name.encode()) <= MAX_KEY_BYTES
 
 

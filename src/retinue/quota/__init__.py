@@ -1,1 +1,1 @@
-"""Quota counters of clients: their contract, in a file, and for the machines of a cluster."""
+"""Quota counters of clients, in a file and for a cluster."""

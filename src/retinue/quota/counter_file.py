@@ -95,7 +95,7 @@ class CounterFile:
         return range(RECORD_BYTES, self._last + 1, RECORD_BYTES)
 
     def damaged(self) -> dict[int, bytes]:
-        """Return damaged records by number."""
+        """Return damaged records."""
         found = {}
         for number in range(1, len(self._map) // RECORD_BYTES):
             start = number * RECORD_BYTES

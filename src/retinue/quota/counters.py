@@ -68,7 +68,7 @@ class Restoring(Protocol):
 
     @property
     def is_recounted(self) -> bool:
-        """Whether earlier usage was recovered."""
+        """Whether earlier usage was added."""
         ...
 
     @property
@@ -77,7 +77,7 @@ class Restoring(Protocol):
         ...
 
     def set_recounted(self) -> None:
-        """Note that earlier usage was recovered."""
+        """Note that earlier usage was added."""
         ...
 
     @property

@@ -78,7 +78,7 @@ def node_quota_of(quota_key: QuotaKey, day: int, quota: Quota, granted: Mapping[
 
 
 def is_limited(quota: Quota, pool: Pool) -> bool:
-    """Return whether the calls of a pool have a daily limit."""
+    """Return whether a pool has a daily limit."""
     if pool is Pool.LISTS:
         return quota.list_calls is not None or quota.list_rows is not None
     return quota.other_calls is not None
@@ -90,7 +90,7 @@ def asked_of(pool: Pool, rows: int) -> Amounts:
 
 
 def amounts_of(used: Usage) -> Amounts:
-    """Return the used amounts."""
+    """Return used amounts."""
     return used.list_calls, used.list_rows, used.other_calls
 
 

@@ -39,7 +39,7 @@ class OpenGraph(GraphReader[Shown_co], Remote, Closing, Protocol[Shown_co]):
 
 
 class OpenFastGraph(FastGraph, Closing, Protocol):
-    """The graph, for answering without waiting."""
+    """The graph, for answers without waiting."""
 
 
 class OpenRowFile(Closing, Protocol):
@@ -63,7 +63,7 @@ class OpenScan(GraphScan, Closing, Protocol):
 
 
 class OpenAccess(AccessStore, AuditStore, Remote, Closing, Protocol):
-    """Clients and tokens, and the checkpoint of the audit log."""
+    """Clients, tokens, and the checkpoint of the audit log."""
 
 
 class OpenQuotas(QuotaCounters, Restoring, Remote, Closing, Protocol):
@@ -90,7 +90,7 @@ class Store(Protocol):
         ...
 
     def create(self) -> bool:
-        """Create the store; return False if it exists. A cluster's must exist."""
+        """Create the store; return False if it exists."""
         ...
 
     def create_in_cluster(self, replication: int) -> bool:
@@ -114,7 +114,7 @@ class Store(Protocol):
         ...
 
     def row_file(self, encoding: RowEncoding) -> OpenRowFile:
-        """Open the row file that this machine's readers map, for updates."""
+        """Open the row file for updates."""
         ...
 
     def writer(self, clock: Clock) -> OpenWriter:
@@ -130,7 +130,10 @@ class Store(Protocol):
         ...
 
     def quotas(self, *, alone: bool = False, creates: bool = True) -> OpenQuotas:
-        """Open the quota counters. `alone`: no other process counts. Without `creates`, they must exist."""
+        """Open the quota counters. `alone`: no other process counts.
+
+        Without `creates`, they must exist.
+        """
         ...
 
     def checker(self, clock: Clock, encoding: RowEncoding) -> OpenChecker:
@@ -142,7 +145,7 @@ class Store(Protocol):
         ...
 
     def files(self) -> list[Path]:
-        """Return existing files on this machine, without the audit log."""
+        """Return existing files, without the audit log."""
         ...
 
     def reach(self) -> Reach:
@@ -150,11 +153,11 @@ class Store(Protocol):
         ...
 
     def held_open(self) -> AbstractContextManager[None]:
-        """Keep the store's files in place during the block."""
+        """Keep the store's files in place."""
         ...
 
     def keep_temporary_in_memory(self) -> None:
-        """Make no temporary files in this process. Call before opening any part."""
+        """Make no temporary files in this process."""
         ...
 
 

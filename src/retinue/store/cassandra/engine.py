@@ -185,7 +185,6 @@ class CassandraEngine:
         return [key for key in changes.deletes if not self._cache.is_absent(changes.table, key)]
 
     def _writes(self, changes: Changes) -> Iterator[Write]:
-        """Yield the statements for changes of one table."""
         table, puts, deletes = changes
         phase = _PHASES.get(table, _NAMES)
         if table in PLAIN:

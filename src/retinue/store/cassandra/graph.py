@@ -178,6 +178,5 @@ class CassandraRowFile:
 
 
 async def _all(reads: Iterable[Coroutine[Any, Any, _Result]]) -> list[_Result]:
-    """Return the results of concurrent reads."""
     waiting = list(reads)
     return [await waiting[0]] if len(waiting) == 1 else await asyncio.gather(*waiting)

@@ -92,7 +92,7 @@ def _require_store(location: Location, session: Session) -> None:
 
 
 def statements() -> list[str]:
-    """Return the statements of the schema."""
+    """Return the schema's statements."""
     text = files("retinue.store.cassandra").joinpath("schema.cql").read_text()
     lines = [line for line in text.splitlines() if not line.lstrip().startswith("--")]
     return [statement.strip() for statement in "\n".join(lines).split(";") if statement.strip()]

@@ -42,7 +42,6 @@ class Commits(NamedTuple):
 
     @property
     def is_finished(self) -> bool:
-        """Whether all rows of the last group were written."""
         return self.committed == self.applied
 
 
@@ -90,7 +89,6 @@ class Lease:
         self._change(_COMMIT, values, lambda now: (now.committed, now.writer, now.attempt) == done)
 
     def applied(self, group: int) -> None:
-        """Note that all rows of the last group were written."""
         self._change(_APPLIED, (group, self._holder, group), lambda now: now.applied == group)
 
     def give_back(self, applied: int) -> bool:
@@ -131,7 +129,6 @@ class Lease:
         return self._renew() or self._try_to_take()
 
     def _renew(self) -> bool:
-        """Renew the lease; return whether it is ours."""
         started = self._backoff.elapsed()
         applied, _ = self._session.compare_and_set(_RENEW, (LEASE_SECONDS, self._holder, self._holder))
         if not applied:

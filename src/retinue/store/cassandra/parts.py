@@ -69,19 +69,15 @@ class PartDirectory:
             self.learn(_TABLES[name], owner, _decode(unseal(_PART, f"{name} {owner}", parts)))
 
     def learn(self, table: Table, owner: int, parts: Parts) -> None:
-        """Note the parts of a list."""
         self._parts.setdefault(table, {})[owner] = parts
 
     def of(self, table: Table, owner: int) -> Parts:
-        """Return the parts of a list."""
         return self._parts.get(table, {}).get(owner, _UNDIVIDED)
 
     def owners(self, table: Table) -> list[int]:
-        """Return the owners of divided lists, ascending."""
         return sorted(self._parts.get(table, ()))
 
     def is_divided(self, table: Table, owner: int) -> bool:
-        """Return whether a list has several parts."""
         return owner in self._parts.get(table, ())
 
     def part_of(self, table: Table, owner: int, slot: int) -> int:

@@ -49,7 +49,6 @@ class Write(Struct, frozen=True, array_like=True, gc=False):
 
     @property
     def partition(self) -> tuple[Any, ...]:
-        """The table and the key of its partition."""
         return (self.table, *self.values[: _KEY_COLUMNS[self.verb]])
 
     @property
@@ -81,7 +80,6 @@ class RedoLog:
         return self.attempt, len(pieces)
 
     def load(self, commits: Commits) -> list[Write]:
-        """Return the statements of the last committed group."""
         pieces: dict[int, bytes] = dict(self._session.rows(_LOAD, (commits.writer, commits.attempt)))
         try:
             return [write for number in range(commits.pieces or 0) for write in _decode(pieces[number])]
@@ -89,7 +87,6 @@ class RedoLog:
             raise StoreUnavailable(f"the redo log of group {commits.committed} is not whole; it is damaged") from error
 
     def run(self, writes: Iterable[Write], group: int) -> None:
-        """Run the statements of a group, phase by phase."""
         for _, phase in groupby(sorted(writes, key=_order), key=lambda write: write.phase):
             self._session.write_all(_statement(write, group) for write in phase)
 

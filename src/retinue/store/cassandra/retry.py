@@ -61,7 +61,6 @@ class RetryingSession:
 
     @property
     def location(self) -> Location:
-        """The keyspace and its nodes."""
         return self._session.location
 
     def rows(self, query: str, values: Sequence[Any] = ()) -> list[Row]:

@@ -48,29 +48,24 @@ class RowCache:
         self._bytes = 0
 
     def missing(self, table: Table, keys: Iterable[Key]) -> list[Key]:
-        """Return the keys that are not cached."""
         rows, lists = self.rows[table], self._lists.get(table)
         missing = [key for key in keys if key not in rows]
         return [key for key in missing if _owner_of(table, key) not in lists] if lists else missing
 
     def get(self, table: Table, keys: Iterable[Key]) -> list[bytes | None]:
-        """Return the values of cached keys."""
         rows, lists = self.rows[table], self._lists.get(table)
         if not lists:
             return [rows[key] for key in keys]
         return [rows[key] if key in rows else lists[_owner_of(table, key)].rows.get(key) for key in keys]  # type: ignore[arg-type]
 
     def is_absent(self, table: Table, key: Key) -> bool:
-        """Return whether a row is known to be missing."""
         return not self.missing(table, (key,)) and self.get(table, (key,)) == [None]
 
     def learn(self, table: Table, rows: Mapping[Key, bytes | None]) -> None:
-        """Note stored rows, None for missing ones."""
         self.rows[table].update(rows)
         self._bytes += sum(_ROW_BYTES + len(value or b"") for value in rows.values())
 
     def missing_lists(self, table: Table, owners: Iterable[int]) -> list[int]:
-        """Return the owners whose rows are not all cached."""
         lists = self._lists[table]
         return [owner for owner in owners if owner not in lists]
 

@@ -126,7 +126,6 @@ class Session:
         return [list(rows or ()) for rows in self._run_all(bound, "bulk", READS_AT_ONCE)]
 
     def write(self, query: str, values: Sequence[Any] = ()) -> None:
-        """Run one write. On return, a quorum has stored it."""
         self.write_all([Statement(query, values)])
 
     def write_all(self, statements: Iterable[Statement]) -> None:
@@ -158,7 +157,6 @@ class Session:
             return list(self._session.execute(query, execution_profile="scan", timeout=60))
 
     def enter(self) -> None:
-        """Use the location's keyspace from now on."""
         self._session.set_keyspace(self.location.keyspace)
 
     def statements_sent(self) -> int:
@@ -248,7 +246,6 @@ def _translated() -> Iterator[None]:
 
 
 def _first(error: Exception) -> str:
-    """Return the first node's message."""
     said = getattr(error, "errors", None)
     if isinstance(said, dict) and said:
         node, reason = next(iter(said.items()))

@@ -25,7 +25,6 @@ class Statement(NamedTuple):
 
     @property
     def size(self) -> int:
-        """The bytes of its texts and blobs."""
         return sum(len(value) for value in self.values if isinstance(value, bytes | str))
 
 

@@ -7,7 +7,7 @@ import numpy as np
 
 from retinue import names
 from retinue.store.layout.accounts import HIDDEN, LAST_ID, VISIBLE, StoredAccount, decode_account, kind_of
-from retinue.store.layout.sealing import unseal
+from retinue.store.layout.sealing import content_of, unseal
 from retinue.store.layout.tables import ACCOUNT, ACCOUNT_KEY, CLAIM, META, USERNAME, Source, Table
 from retinue.store.layout.tombstones import SECRET, SECRET_BYTES, STORE_ID
 
@@ -21,10 +21,10 @@ def accounts_of(source: Source) -> Iterator[tuple[int, StoredAccount | None]]:
 
 def wrong_meta(source: Source) -> Iterator[str]:
     """Yield faults in the store's own values."""
-    secret, last_id = (_content(source, META, key) for key in (SECRET, LAST_ID))
+    secret, last_id = (content_of(source, META, key) for key in (SECRET, LAST_ID))
     if secret is None or len(secret) != SECRET_BYTES:
         yield f"the secret of {SECRET_BYTES} bytes by which erased accounts are known is missing"
-    if _content(source, META, STORE_ID) is None:
+    if content_of(source, META, STORE_ID) is None:
         yield "the id of the store is missing, by which its row file is known"
     ids = np.sort(np.fromiter((int(key) for key, _ in source.all_rows(ACCOUNT)), np.int64))
     newest = int(ids[-1]) if len(ids) else 0
@@ -63,7 +63,7 @@ def _wrong_texts(_source: Source, account: StoredAccount) -> Iterator[str]:
 
 def _wrong_finders_of(source: Source, account: StoredAccount) -> Iterator[str]:
     if account.key == account.folded:
-        if _content(source, ACCOUNT_KEY, account.key) is not None:
+        if content_of(source, ACCOUNT_KEY, account.key) is not None:
             yield f"key {account.key!r} is stored twice"
     elif _id_of(source, ACCOUNT_KEY, account.key) != account.id:
         yield f"is not found by its key {account.key!r}"
@@ -112,12 +112,12 @@ def wrong_finders(source: Source) -> Iterator[str]:
 
 
 def _claims(source: Source, folded: str) -> dict[int, int] | None:
-    content = _content(source, CLAIM, folded)
+    content = content_of(source, CLAIM, folded)
     return None if content is None else dict(msgspec.msgpack.decode(content, type=list[tuple[int, int]]))
 
 
 def _account(source: Source, account_id: int) -> StoredAccount | None:
-    content = _content(source, ACCOUNT, account_id)
+    content = content_of(source, ACCOUNT, account_id)
     return None if content is None else decode_account(account_id, content)
 
 
@@ -127,10 +127,5 @@ def _key_of(source: Source, account_id: int) -> str:
 
 
 def _id_of(source: Source, table: Table, text: str) -> int | None:
-    content = _content(source, table, text)
+    content = content_of(source, table, text)
     return None if content is None else int.from_bytes(content, "little")
-
-
-def _content(source: Source, table: Table, key: int | str) -> bytes | None:
-    (value,) = source.get(table, (key,))
-    return None if value is None else unseal(table, key, value)

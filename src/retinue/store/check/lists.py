@@ -207,7 +207,7 @@ def one_sided(source: Source) -> Iterator[str]:
 
 
 def one_sided_histories(source: Source) -> Iterator[str]:
-    """Yield histories that the two lists of a pair do not have alike."""
+    """Yield histories that differ between the two lists of a pair."""
     sums = [[0] * _BUCKETS for _ in Direction]
     for of_direction, direction in zip(sums, Direction, strict=True):
         for follower, followee, content in _histories(source, direction):

@@ -5,7 +5,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from retinue.store.layout.accounts import LAST_ID, LAST_REVISION, decode_account
-from retinue.store.layout.sealing import unseal
+from retinue.store.layout.sealing import content_of, number_of, unseal
 from retinue.store.layout.tables import ACCOUNT, CHANGE, META, Source
 from retinue.store.layout.tombstones import STORE_ID
 from retinue.store.reading.row_file import SLOTS_AT_ONCE, RowFile, Slots
@@ -21,12 +21,12 @@ def wrong_rows(source: Source, path: Path, encode: EncodeText) -> Iterator[str]:
     file = None
     with suppress(OSError, ValueError):
         file = RowFile(path)
-    if file is None or file.state.store != (_meta(source, STORE_ID) or b"").hex():
+    if file is None or file.state.store != (content_of(source, META, STORE_ID) or b"").hex():
         return  # no reader uses it
     first, last = 0, 1
     while first <= last:
         revision, found = file.state.revision, file.slots(first)
-        last = _number(source, LAST_ID)  # afterwards: accounts may have been added meanwhile
+        last = number_of(source, LAST_ID)  # afterwards: accounts may have been added meanwhile
         ids = range(first, min(last + 1, first + SLOTS_AT_ONCE))
         wrong = [(account_id, how) for account_id, how in _differences(source, ids, found, encode) if how]
         changed = _changed_after(source, revision) if wrong else set()
@@ -51,17 +51,8 @@ def _differences(source: Source, ids: range, found: Slots, encode: EncodeText) -
 
 def _changed_after(source: Source, revision: int) -> set[int] | None:
     """Return the changed accounts. None: too many for readers to use the file."""
-    newest = _number(source, LAST_REVISION)
+    newest = number_of(source, LAST_REVISION)
     changes = source.scan(CHANGE, revision + 1, newest)
     if len(changes) < newest - revision:
         return None
     return {int.from_bytes(unseal(CHANGE, key, value), "little") for key, value in changes}
-
-
-def _meta(source: Source, key: str) -> bytes | None:
-    (value,) = source.get(META, (key,))
-    return None if value is None else unseal(META, key, value)
-
-
-def _number(source: Source, name: str) -> int:
-    return int.from_bytes(_meta(source, name) or b"", "little")

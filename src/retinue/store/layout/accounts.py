@@ -99,7 +99,7 @@ def encode_account(account: StoredAccount) -> bytes:
 
 
 def decode_account(account_id: int, content: bytes) -> StoredAccount | None:
-    """Return a stored account, None if erased. Raises `StoreUnavailable` if it is damaged."""
+    """Return a stored account, None if erased."""
     if content == _ERASED:
         return None
     try:
@@ -176,14 +176,13 @@ class AccountTable:
         return self._accounts[account_id]
 
     def load(self, account_id: int) -> StoredAccount:
-        """Return an existing account that was not erased."""
+        """Return an existing account that is not erased."""
         account = self.find(account_id)
         if account is None:
             raise damaged(ACCOUNT, account_id, "another row names it, and it was erased")
         return account
 
     def is_visible(self, account_id: int) -> bool:
-        """Return whether others' lists show an account."""
         account = self.find(account_id)
         return account is not None and account.is_visible
 

@@ -169,7 +169,6 @@ class Block:
         return upper
 
     def extend(self, upper: "Block") -> None:
-        """Append the entries of the next block."""
         self.positions += upper.positions
         self.accounts += upper.accounts
         self.starts |= upper.starts
@@ -182,7 +181,6 @@ class Block:
 
     @property
     def open_count(self) -> int:
-        """The number of open entries."""
         return len(self.positions) - len(self.ends)
 
     def _entry(self, index: int) -> Entry:

@@ -30,11 +30,9 @@ class Entries(NamedTuple):
 
     @property
     def size(self) -> int:
-        """The number of entries."""
         return len(self.owners)
 
     def where(self, chosen: Chosen) -> "Entries":
-        """Return chosen entries."""
         return Entries(*(column[chosen] for column in self))
 
     def merged(self, other: "Entries") -> "Entries":

@@ -82,12 +82,12 @@ class EntryTable:
             key = self._find(owner, second_of(key) - 1) if second_of(key) > 1 else None
 
     def newest_first(self, owner: int, bound: int = LAST_SECOND) -> Iterator[Entry]:
-        """Yield the entries of an unchanging list at or before a position."""
+        """Yield the entries of an unchanging list from a position down."""
         for block in self.blocks_down(owner, bound):
             yield from block.newest_first(bound)
 
     def positions_of(self, owner: int, account: int) -> list[int]:
-        """Return the positions of an account in a list. Reads the whole list."""
+        """Return an account's positions. Reads the whole list."""
         return [position for block in self.blocks_down(owner) for position in block.positions_of(account)]
 
     def entry(self, owner: int, position: int) -> Entry:
@@ -149,7 +149,6 @@ class EntryTable:
         return newest
 
     def _stored(self, owner: int, position: int) -> int | None:
-        """Return the same from the stored table, without dropped blocks."""
         while True:
             found = self._rows.first(self._table, pair_key(owner, 0), pair_key(owner, position), reverse=True)
             if found is None:
@@ -186,7 +185,7 @@ class EntryTable:
             del added[index]
 
     def _split(self, owner: int, full: int, position: int) -> None:
-        """Split a block. At the ends of a list, the full block stays full."""
+        """Split a block. A full block at a list's end stays full."""
         block = self._blocks[full]
         is_newest = second_of(full) == 0 or self._newest.get(owner) == full
         if is_newest and block.positions[-1] == position:

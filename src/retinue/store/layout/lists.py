@@ -24,7 +24,7 @@ _FACT_BYTES = 4
 class ListFacts(Struct, frozen=True, gc=False):
     """Counts of a list's open entries, and its lateness.
 
-    A late list has, or had, an entry after its start. Short lists have no facts unless they are late.
+    A late list has, or had, an entry after its start. Short lists have facts only if late.
     """
 
     visible: int = 0
@@ -109,7 +109,7 @@ class Lists:
             self._insert(owner, self._take(owner, position), is_visible=is_visible)
 
     def newest_first(self, owner: int, bound: int = LAST_SECOND) -> Iterator[Entry]:
-        """Yield all entries of an unchanging list at or before a position."""
+        """Yield the entries of an unchanging list from a position down."""
         both = (self._visible.newest_first(owner, bound), self._hidden.newest_first(owner, bound))
         return heapq.merge(*both, reverse=True)  # entries compare by position first, and no two share one
 

@@ -48,7 +48,6 @@ class Rows:
         self._changed[table].update(dict.fromkeys(keys))
 
     def has_rows(self, table: Table) -> bool:
-        """Return False only if a table is empty."""
         return bool(self._changed[table]) or self._source.has_rows(table)
 
     def scan(
@@ -80,7 +79,6 @@ class Rows:
         return list(rows), list(rows.values())  # type: ignore[arg-type]
 
     def first(self, table: Table, low: Key, high: Key, *, reverse: bool = False) -> tuple[Key, bytes] | None:
-        """Return the first row between two keys."""
         if not self._changed[table]:
             found = self._source.scan(table, low, high, reverse=reverse, limit=1)
             return (found[0][0], unseal(table, *found[0])) if found else None

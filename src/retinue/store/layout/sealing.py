@@ -6,7 +6,7 @@ A damaged value, or one that is at another key than its own, is never taken for 
 from zlib import crc32
 
 from retinue.errors import StoreUnavailable
-from retinue.store.layout.tables import Key, Table
+from retinue.store.layout.tables import META, Key, Source, Table
 
 SEAL_BYTES = 4
 
@@ -24,6 +24,17 @@ def unseal(table: Table, key: Key, value: object) -> bytes:
     if crc32(content, _seed(table, key)).to_bytes(SEAL_BYTES, "little") != value[-SEAL_BYTES:]:
         raise damaged(table, key, "its checksum is wrong")
     return content
+
+
+def content_of(source: Source, table: Table, key: Key) -> bytes | None:
+    """Return the content of a stored row, or None."""
+    (value,) = source.get(table, (key,))
+    return None if value is None else unseal(table, key, value)
+
+
+def number_of(source: Source, name: str) -> int:
+    """Return one of the store's own numbers, by default 0."""
+    return int.from_bytes(content_of(source, META, name) or b"", "little")
 
 
 def damaged(table: Table, key: Key, how: str) -> StoreUnavailable:

@@ -114,9 +114,9 @@ class Source(Protocol):
     def scan(
         self, table: Table, low: Key, high: Key, *, reverse: bool = False, limit: int = -1
     ) -> list[tuple[Key, bytes]]:
-        """Return the rows between two keys, both included, at most `limit`.
+        """Return at most `limit` rows between two keys, both included.
 
-        Texts are not scanned, and of pairs only a few first numbers.
+        Texts are not scanned, pairs only within a few first numbers.
         """
         ...
 

@@ -42,7 +42,7 @@ class TombstoneTable:
         return self._rows.get(TOMBSTONE, mac.hex()) is not None
 
     def add(self, mac: bytes) -> None:
-        """Add a tombstone, and count it, so that a missing one is noticed."""
+        """Add a tombstone, and count it."""
         if not self.has(mac):
             count = int.from_bytes(self._rows.get(META, TOMBSTONES) or b"", "little") + 1
             self._rows.put(META, TOMBSTONES, count.to_bytes(_NUMBER_BYTES, "little"))

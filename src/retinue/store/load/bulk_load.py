@@ -109,7 +109,6 @@ class GroupedLoad:
         loader.place(Direction.FOLLOWERS, back)
 
     def loaded(self) -> LoadedFollows:
-        """Return the counts of all groups."""
         _, accepted, updated, duplicate = self._counts.tolist()
         return LoadedFollows(accepted, updated, duplicate, np.sort(np.concatenate(self._remaining)))
 

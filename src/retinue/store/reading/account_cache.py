@@ -54,7 +54,6 @@ class AccountCache(Generic[Shown_co]):
         self.must_merge = False  # pages need hidden entries too
 
     def is_fresh(self) -> bool:
-        """Return whether the last refresh is recent enough."""
         return self._clock.elapsed() <= self._fresh_until
 
     async def refresh(self) -> None:

@@ -67,7 +67,7 @@ class MappedRows:
         return texts if all(texts) else None
 
     async def _texts(self, file: RowFile, ids: Ids) -> list[bytes]:
-        """Return the texts of accounts, empty for hidden ones, from the store only if the file lacks them."""
+        """Return texts, empty for hidden accounts. The store supplies missing ones."""
         texts = file.texts(ids)
         if self._stale:
             texts = [

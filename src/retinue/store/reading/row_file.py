@@ -80,7 +80,7 @@ class RowFile:
         return self._path.stat().st_size != len(self._map)
 
     def texts(self, ids: Ids) -> list[bytes | None]:
-        """Return the texts of accounts, empty for hidden ones, None for missing ones."""
+        """Return texts, empty for hidden accounts, None for missing ones."""
         if not len(self._words):
             return [None] * len(ids)
         words = self._words.take(ids, axis=0, mode="clip")  # the checksum refuses the slot of another id

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from retinue.store.layout.accounts import LAST_ID, LAST_REVISION, StoredAccount, decode_account
-from retinue.store.layout.sealing import unseal
+from retinue.store.layout.sealing import content_of, number_of, unseal
 from retinue.store.layout.tables import ACCOUNT, CHANGE, META, Source
 from retinue.store.layout.tombstones import STORE_ID
 from retinue.store.reading.row_file import TEXT_BYTES, RowFileWriter, State
@@ -28,11 +28,11 @@ class RowFileUpdate:
 
     def step(self) -> bool:
         """Write some changed or new rows; return whether more remain."""
-        store = (self._meta(STORE_ID) or b"").hex()
+        store = (content_of(self._source, META, STORE_ID) or b"").hex()
         if self._file is None or self._file.state().store != self._state.store:
             self._open(store)
         assert self._file is not None
-        revision, last_id = self._number(LAST_REVISION), self._number(LAST_ID)
+        revision, last_id = number_of(self._source, LAST_REVISION), number_of(self._source, LAST_ID)
         is_ahead = revision < self._state.revision or last_id < self._state.last_id  # the store is an older copy
         is_behind = revision - self._state.revision > MAX_CHANGES
         if is_ahead or is_behind or (revision > self._state.revision and not self._write_changed(revision)):
@@ -61,7 +61,7 @@ class RowFileUpdate:
         """Start with an empty file."""
         assert self._file is not None
         self._file.clear()
-        self._state = State(store, self._boot, self._number(LAST_REVISION))
+        self._state = State(store, self._boot, number_of(self._source, LAST_REVISION))
 
     def _save(self, state: State) -> None:
         if state != self._state:
@@ -86,13 +86,6 @@ class RowFileUpdate:
             for account_id, value in zip(ids, values, strict=True)
         ]
         self._file.write(ids, texts)
-
-    def _meta(self, key: str) -> bytes | None:
-        (value,) = self._source.get(META, (key,))
-        return None if value is None else unseal(META, key, value)
-
-    def _number(self, name: str) -> int:
-        return int.from_bytes(self._meta(name) or b"", "little")
 
 
 def text_of(account: StoredAccount | None, encode: EncodeText) -> bytes | None:

@@ -1,8 +1,8 @@
 """Creating and changing accounts, and the ownership of usernames.
 
 The latest value of each field counts, at one second the larger, so the order of arrival never matters. A username
-belongs to the account with the best claim: the latest one, at one second that of the smaller key. An account lets go of
-a name when it claims another one later. Claims outlive a rename, so a late event finds the same owner as one in time.
+belongs to the best claim: the latest, at one second that of the smaller key. An account lets go of a name when it
+claims another one later. Claims outlive a rename, so a late event finds the same owner.
 """
 
 from collections import Counter
@@ -84,8 +84,7 @@ class Accounts:
     def create_plain(self, records: Iterable[Sequence[str]], find: Callable[[str], int | None]) -> None:
         """Create the accounts that records name, if nothing stored mentions them.
 
-        Other records are left alone: a rejected one must not create its other account. `find` finds an account by key
-        or name.
+        Other records are left alone: a rejected one must not create its other account.
         """
         if not self._tombstones.is_empty:
             return
@@ -201,7 +200,6 @@ class Accounts:
         return found is None and self._tombstones.has_name(record.username or "")
 
     def _free_key(self, username: str) -> str:
-        """Return a key for a new account without an id."""
         key, hashed = names.keys_of_name(username)
         while self._resolver.with_key(key):
             key, hashed = hashed, names.next_key(hashed)
@@ -233,7 +231,7 @@ class Accounts:
         return is_claimed
 
     def _claim(self, account: StoredAccount, folded: str, at: int) -> bool:
-        """Claim a username. Its owner loses it if the claim is better."""
+        """Claim a username. A better claim takes it from its owner."""
         holder = self._table.best_claim(folded)
         if not self._table.claim(account.id, folded, at):
             return False
@@ -250,7 +248,7 @@ class Accounts:
                     self._hold(account_id)
 
     def _hold(self, account_id: int) -> None:
-        """Give an account its name, or take it, as the claims say."""
+        """Give an account its name, or take it, by the claims."""
         account = self._table.load(account_id)
         self._save(account, self._with_its_name(account))
 
@@ -303,7 +301,6 @@ def _visible_of(account: StoredAccount) -> object:
 
 
 def _later(account: StoredAccount, field: str, value: Any, at: int) -> StoredAccount:
-    """Return the account with a later value of a field."""
     if (at, value) <= (getattr(account, f"{field}_at"), getattr(account, field)):
         return account
     return replace(account, **{field: value, f"{field}_at": at})
@@ -318,7 +315,6 @@ def _with_former_names(before: StoredAccount, after: StoredAccount, claimed: str
 
 
 def _with_profile(account: StoredAccount, record: AccountRecord, at: int) -> StoredAccount:
-    """Return the account with the profile fields that are later."""
     later = {}
     for field in PROFILE_FIELDS:
         value = getattr(record, field)

@@ -83,7 +83,7 @@ class GraphChanges:
         return self.resolver.with_key(key) or self._accounts.create(key, key)
 
     def refusal_of_row(self, follower: str, followee: str) -> Verdict | None:
-        """Return why an imported row cannot be stored, or None."""
+        """Return why an imported row is refused, or None."""
         found = self.resolver.find(follower), self.resolver.find(followee)
         if _is_one(found, follower, followee):
             return Verdict.SELF_FOLLOW
@@ -117,7 +117,6 @@ class GraphChanges:
         return self._erase(event)
 
     def key_of(self, name: str) -> str | None:
-        """Return the key of the account that an imported name means."""
         account_id = self.resolver.find(name)
         return None if account_id is None else self.account_table.load(account_id).key
 
@@ -157,7 +156,7 @@ class GraphChanges:
     def refusal_of_event(self, keys: Sequence[str]) -> Decision | None:
         """Return why an event cannot use these keys, or None.
 
-        An unknown key would become a username. As that of an erased account, it would bring the account back.
+        An unknown key would become a username, and bring an erased account back.
         """
         unknown = [key for key in keys if self.resolver.with_key(key) is None]
         if any(map(self.tombstones.has_key, unknown)):
@@ -171,7 +170,7 @@ class GraphChanges:
         return any(not entry.end for entry in self.pairs.following.lists.entries_of(*pair))
 
     def _learn(self, pair: Pair, record: FollowRecord, at: int) -> Verdict:
-        """Add the follow of an imported row, and its end if given."""
+        """Add the follow of an imported row, and its end."""
         latest = _second(record.received_at)
         positions = (record.following_position, record.followers_position)
         wanted = Positions(*(None if position is None or position > latest else position for position in positions))
@@ -245,7 +244,7 @@ class GraphChanges:
 
 
 def _is_one(found: tuple[int | None, int | None], follower: str, followee: str) -> bool:
-    """Return whether two names mean one account, existing or new."""
+    """Return whether two names mean one account."""
     if found != (None, None):
         return found[0] == found[1]
     same_key = names.keys_of_name(follower)[0] == names.keys_of_name(followee)[0]
@@ -253,5 +252,4 @@ def _is_one(found: tuple[int | None, int | None], follower: str, followee: str) 
 
 
 def _second(now: int) -> int:
-    """Return a time of receipt as a slot."""
     return min(now, LAST_SECOND)

@@ -20,7 +20,7 @@ NO_MOMENTS: Moments = frozenset()
 
 
 class Pair(NamedTuple):
-    """Two accounts, of which one follows or followed the other."""
+    """A follower and a followee."""
 
     follower: int
     followee: int
@@ -101,7 +101,7 @@ class Pairs:
         return frozenset(Moment(entry.start) for entry in entries)
 
     def learn(self, pair: Pair, moment: Moment, wanted: Positions = ANYWHERE) -> Verdict:
-        """Add an event to those of a pair."""
+        """Add an event of a pair."""
         before = self.moments(pair)
         if moment in before:
             return Verdict.DUPLICATE

@@ -36,7 +36,7 @@ class Resolver:
         self._unknown.clear()
 
     def prefetch(self, texts: Iterable[str]) -> None:
-        """Look up keys or names at once."""
+        """Look up names or keys at once."""
         missing = sorted({text for text in texts if text not in self._keys and text not in self._names})
         for text, (by_key, by_name) in zip(missing, self._accounts.with_texts(missing), strict=True):
             if by_key is None and by_name is None:
@@ -47,7 +47,7 @@ class Resolver:
                 self._remember(self._names, text, by_key or by_name)
 
     def learn(self, text: str, account_id: int) -> None:
-        """Cache a new account by its key, which is also its username."""
+        """Cache a new account by its key, which is its username."""
         self._unknown.clear()
         for cache in (self._keys, self._names):
             if len(cache) >= MAX_CACHED:

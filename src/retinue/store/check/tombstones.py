@@ -1,12 +1,12 @@
-"""What the change log, the tombstones and the future events of a graph must be."""
+"""The invariants of the change log, tombstones and future events."""
 
 from collections.abc import Iterator
 
 import msgspec
 
 from retinue.store.layout.accounts import LAST_ID, LAST_REVISION, MAX_CHANGES
-from retinue.store.layout.sealing import unseal
-from retinue.store.layout.tables import ACCOUNT, CHANGE, FUTURE_EVENT, META, TOMBSTONE, Source, first_of, second_of
+from retinue.store.layout.sealing import content_of, number_of, unseal
+from retinue.store.layout.tables import ACCOUNT, CHANGE, FUTURE_EVENT, TOMBSTONE, Source, first_of, second_of
 from retinue.store.layout.tables import pair_key as key_of
 from retinue.store.layout.tombstones import TOMBSTONES
 
@@ -14,8 +14,8 @@ _DIGEST_CHARACTERS = 64
 
 
 def wrong_changes(source: Source) -> Iterator[str]:
-    """Yield gaps in the log of changed accounts, from which readers learn what to forget."""
-    newest, last_id = number(source, LAST_REVISION), number(source, LAST_ID)
+    """Yield gaps in the change log, by which readers forget accounts."""
+    newest, last_id = number_of(source, LAST_REVISION), number_of(source, LAST_ID)
     oldest = expected = max(1, newest - MAX_CHANGES + 1)
     for key, value in sorted((int(key), value) for key, value in source.all_rows(CHANGE)):
         if key > expected:
@@ -30,18 +30,18 @@ def wrong_changes(source: Source) -> Iterator[str]:
 
 
 def wrong_tombstones(source: Source) -> Iterator[str]:
-    """Yield what is wrong with the tombstones; a missing one lets an erased account come back."""
+    """Yield faults of tombstones. Without one, an erased account can come back."""
     count = 0
     for key, value in source.all_rows(TOMBSTONE):
         if unseal(TOMBSTONE, key, value) or len(str(key)) != _DIGEST_CHARACTERS:
             yield "a tombstone is none"
         count += 1
-    if count != number(source, TOMBSTONES):
-        yield f"{count} tombstones of erased accounts are stored, not {number(source, TOMBSTONES)}"
+    if count != number_of(source, TOMBSTONES):
+        yield f"{count} tombstones of erased accounts are stored, not {number_of(source, TOMBSTONES)}"
 
 
 def wrong_future_events(source: Source) -> Iterator[str]:
-    """Yield future events that only one of their accounts has, or accounts without data."""
+    """Yield future events that are not both accounts' own."""
     for key, value in source.all_rows(FUTURE_EVENT):
         assert isinstance(key, int)
         account, other = first_of(key), second_of(key)
@@ -53,17 +53,10 @@ def wrong_future_events(source: Source) -> Iterator[str]:
             unseal(FUTURE_EVENT, key, value)
 
 
-def number(source: Source, name: str) -> int:
-    """Return one of the store's own numbers."""
-    (value,) = source.get(META, (name,))
-    return 0 if value is None else int.from_bytes(unseal(META, name, value), "little")
-
-
 def _exists(source: Source, account_id: int) -> bool:
-    (value,) = source.get(ACCOUNT, (account_id,))
-    return value is not None and bool(unseal(ACCOUNT, account_id, value))
+    return bool(content_of(source, ACCOUNT, account_id))
 
 
 def _digests(source: Source, key: int) -> list[bytes]:
-    (value,) = source.get(FUTURE_EVENT, (key,))
-    return [] if value is None else msgspec.msgpack.decode(unseal(FUTURE_EVENT, key, value), type=list[bytes])
+    content = content_of(source, FUTURE_EVENT, key)
+    return [] if content is None else msgspec.msgpack.decode(content, type=list[bytes])
