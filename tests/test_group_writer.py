@@ -1,4 +1,4 @@
-"""What a writer does with groups, beside storing them: which records it places together, and which names it refuses."""
+"""A writer's groups: the records that it places together, and the names that it refuses."""
 
 from collections.abc import Sequence
 from typing import Any

@@ -194,7 +194,7 @@ def test_a_name_that_is_anothers_id_is_another_account(store: OpenStore) -> None
 
 
 def test_a_key_that_an_id_replaced_means_no_account(store: OpenStore) -> None:
-    """An account that was known by its name alone is not found by that as a key once its source gives ids."""
+    """An account that was known by name alone has another key once its source gives ids."""
     store.follow(("bob", "ann", 300))
     assert store.apply(followed("bob", "ann", 400), followed("bob", "ann", 500)) == [A, A]
     assert store.accounts(AccountRecord("bob", "7")) == [U]

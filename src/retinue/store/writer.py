@@ -46,7 +46,10 @@ class WritableEngine(Engine, Protocol):
 
 
 class GroupSize:
-    """The number of records of the next unit of work, which follows from the time of those before."""
+    """The number of records of the next unit of work.
+
+    It follows from the time of earlier units.
+    """
 
     def __init__(self, largest: int, seconds: float) -> None:
         self._largest = largest
@@ -54,7 +57,7 @@ class GroupSize:
         self.records = min(largest, int(seconds * _SLOWEST_PER_SECOND))
 
     def measure(self, records: int, seconds: float) -> None:
-        """Adapt to a unit of work. A small one says little about larger ones unless it took too long."""
+        """Adapt to a unit of work. A small, fast one tells little."""
         growth = min(_MAX_GROWTH, self._seconds / seconds) if seconds else _MAX_GROWTH
         if growth < 1 or records >= self.records:
             self.records = max(_SMALLEST_GROUP, min(self._largest, int(records * growth)))

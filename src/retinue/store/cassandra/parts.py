@@ -1,9 +1,7 @@
 """The parts of long lists, so that no partition grows without bounds.
 
 A list is in one partition until it has thousands of rows of one kind. Then older rows are moved to other parts, and
-part 0 keeps the newest. Part 0 has a pointer to each other part at its lowest slot, so the row of part 0 at or before a
-slot is the wanted one, or names its part. Rows of a part at or above the next part's lowest slot were moved, and are
-never read.
+part 0 keeps the newest.
 """
 
 from bisect import bisect_right
@@ -19,6 +17,8 @@ from retinue.store.cassandra.statements import Row, chunks
 from retinue.store.layout.sealing import seal, unseal
 from retinue.store.layout.tables import TABLES, KeyKind, Table
 
+# Part 0 has a pointer to each other part at its lowest slot, so the row of part 0 at or before a slot is the wanted
+# one, or names its part. Rows of a part at or above the next part's lowest slot were moved, and are never read.
 MAX_ROWS = 4_096  # of one kind in one part
 KEPT_ROWS = 256  # of the newest part, when its older rows are moved
 

@@ -1,10 +1,4 @@
-"""A block: up to 120 entries of a list in one value. Pure.
-
-A block consists of little-endian unsigned 32-bit numbers: a head with the numbers of all, displaced and ended entries,
-and whether a newer block follows (a byte each); positions, ascending; accounts; position and start of each displaced
-entry; position and end of each ended one; the first slot of the newer block. An entry is displaced if its position is
-not its start.
-"""
+"""A block: up to 120 entries of a list in one value. Pure."""
 
 from array import array
 from bisect import bisect_left
@@ -16,6 +10,10 @@ from retinue.store.layout.tables import LAST_SECOND, Table, pair_key, second_of
 
 CAPACITY = 120  # four full blocks fit on a page of 4 KiB
 
+# A block consists of little-endian unsigned 32-bit numbers: a head with the numbers of all, displaced and ended
+# entries, and whether a newer block follows (a byte each); positions, ascending; accounts; position and start of each
+# displaced entry; position and end of each ended one; the first slot of the newer block. An entry is displaced if its
+# position is not its start.
 _NUMBER_BYTES = 4
 _COUNT_BITS = 8
 _COUNT = (1 << _COUNT_BITS) - 1

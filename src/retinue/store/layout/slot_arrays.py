@@ -1,9 +1,4 @@
-"""Slots for many follows at once: the arithmetic of `slots.py`. Pure.
-
-Number the free slots of a list from 1. A wanted slot has the number of the nearest free slot at or before it. From
-newest to oldest, each follow gets its own number, or the one below the last given, whichever is lower. So one running
-minimum yields all of them.
-"""
+"""Slots for many follows at once: the arithmetic of `slots.py`. Pure."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,6 +18,9 @@ def place(lists: Numbers, seconds: Numbers, taken: Numbers) -> Numbers:
 
     `taken` are the occupied slots, ascending and keyed. A result below 1: the list has no earlier slot left.
     """
+    # Number the free slots of a list from 1. A wanted slot has the number of the nearest free slot at or before it.
+    # From newest to oldest, each follow gets its own number, or the one below the last given, whichever is lower. So
+    # one running minimum yields all of them.
     if not len(lists):
         return seconds
     first_taken, wanted = np.zeros(1, np.int64), seconds

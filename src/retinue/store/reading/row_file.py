@@ -1,8 +1,6 @@
 """The row file: rows of all accounts, ready for the wire, mapped by all workers.
 
-It is derived from the store and has one writer. An account's slot of 64 bytes, at its id, has 60 bytes of text and a
-checksum over text and id. A slot that fails the checksum is empty, half written, damaged or too small for its text: its
-row is read from the store. A hidden account has no text.
+It is derived from the store and has one writer.
 """
 
 import mmap
@@ -16,6 +14,9 @@ import numpy as np
 from msgspec import Struct
 from numpy.typing import NDArray
 
+# An account's slot of 64 bytes, at its id, has 60 bytes of text and a checksum over text and id. A slot that fails the
+# checksum is empty, half written, damaged or too small for its text: its row is read from the store. A hidden account
+# has no text.
 SLOT_BYTES = 64
 TEXT_BYTES = 60
 HEADER_SLOTS = 64  # one page
