@@ -1,9 +1,10 @@
 """Damage copies of a store, its logs and a collection, and look at the outcome of each.
 
 Each damage is a flipped bit, a zeroed or garbled range, a lost, swapped or repeated page, a missing end, or a value of
-another type, drawn from a seed. Then the real application answers every question that it answered before, and the
-commands that read the file are run. Nothing may end in a traceback, a hang, a crash or status 500. Wrong answers with
-status 200 are counted: without checksums over what is stored, not every one can be prevented.
+another type, drawn from a seed; or a row that is changed, swapped, lost or older. Then the real application answers
+every question that it answered before, and the commands that read the file are run. Nothing may end in a traceback, a
+hang, a crash or status 500. Changed and swapped rows may never cause a wrong answer. Rows that are lost whole, maybe
+with a page of SQLite, may; then `check` must name the damage.
 """
 
 import argparse
@@ -46,7 +47,10 @@ class Target:
     how: tuple[kinds.Kind, ...]
     commands: tuple[tuple[str, ...], ...]
     share: int
+    change: Callable[[Path, random.Random], str] | None = None  # instead of `how`
     is_served: bool = True
+    is_sealed: bool = False  # checksums tell each damage: no answer may be wrong
+    is_torn: bool = False  # the file's end is lost, as after a power loss
 
 
 _STORE = ("--store", "{store}")
@@ -73,10 +77,13 @@ _COLLECT_COMMANDS = (("collect", "verify", *_COLLECTED), ("collect", "diff", *_C
 
 TARGETS = (
     Target("graph", "graph.db", kinds.ON_DATABASE, _GRAPH_COMMANDS, 36),
-    Target("graph, values", "graph.db", (), _GRAPH_COMMANDS, 24),
-    Target("graph's log", "graph.db-wal", kinds.ON_DATABASE, _GRAPH_COMMANDS, 8),
+    Target("graph, values", "graph.db", (), _GRAPH_COMMANDS, 10, kinds.spoil_value),
+    Target("graph, rows", "graph.db", (), _GRAPH_COMMANDS, 24, kinds.spoil_row, is_sealed=True),
+    Target("graph, lost rows", "graph.db", (), _GRAPH_COMMANDS, 12, kinds.lose_row),
+    Target("row file", "graph.rows", kinds.ON_ROWS, _GRAPH_COMMANDS[:1], 10, is_sealed=True),
+    Target("graph's log", "graph.db-wal", kinds.ON_DATABASE, _GRAPH_COMMANDS, 8, is_torn=True),
     Target("access", "graph.access.db", kinds.ON_DATABASE, _ACCESS_COMMANDS, 8),
-    Target("access, values", "graph.access.db", (), _ACCESS_COMMANDS, 10),
+    Target("access, values", "graph.access.db", (), _ACCESS_COMMANDS, 10, kinds.spoil_value),
     Target("quota counters", "graph.quotas", kinds.ON_ANY, (("client", "list", *_STORE),), 4),
     Target("audit log", f"{AUDIT}/*", kinds.ON_TEXT, _AUDIT_COMMANDS, 5, is_served=False),
     Target("collection", f"{COLLECTION}/*", kinds.ON_TEXT, _COLLECT_COMMANDS, 5, is_served=False),
@@ -188,8 +195,8 @@ def _at(subject: Subject, folder: Path) -> Subject:
 def damage(folder: Path, target: Target, draw: random.Random) -> str:
     """Damage a file; returns what was done."""
     path = draw.choice(sorted(path for path in folder.glob(target.pattern) if path.is_file() and path.stat().st_size))
-    if not target.how:
-        return kinds.spoil_value(path, draw)
+    if target.change is not None:
+        return target.change(path, draw)
     how = draw.choice(target.how)
     data = bytearray(path.read_bytes())
     how(data, draw)
@@ -213,6 +220,10 @@ def look(subject: Subject, folder: Path, target: Target, draw: random.Random, ex
             compare(found, *expected, seen)
         code, text = command(seen, "check", "--store", subject.store)
         seen.named = code != 0
+        if (seen.wrong or seen.denied) and (target.is_sealed or not (seen.named or target.is_torn)):
+            seen.faults.append(
+                f"{seen.wrong} wrong answers, {seen.denied} refusals ({seen.first}{seen.named * ', named'})"
+            )
         if code and not text.strip():
             seen.faults.append("check: says nothing")
     else:

@@ -2,6 +2,7 @@
 
 import random
 import re
+import shutil
 from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
@@ -10,6 +11,8 @@ from typing import Any
 import apsw
 
 PAGE = 4096
+SLOT_BYTES = 64  # of a row file
+READ_TABLES = ("account", "username", "following", "followers", "following_hidden", "followers_hidden")
 _LONGEST_RANGE = 600
 _HOSTILE: tuple[Any, ...] = (
     *(None, -1, 0, 1, 4, 60, 2**31, 2**32 - 1, 2**32, 2**40, 2**62, -(2**63), 1.5, "", "x", "\0", "name\x1b[2J"),
@@ -104,6 +107,79 @@ Kind = Callable[[bytearray, random.Random], None]
 ON_ANY: tuple[Kind, ...] = (flip_bit, flip_some, zero_range, fill_range, swap_pages, truncate, lengthen, spoil_header)
 ON_DATABASE: tuple[Kind, ...] = (*ON_ANY, zero_page, copy_page, swap_pages)
 ON_TEXT: tuple[Kind, ...] = (*ON_ANY, swap_lines, hostile_number, hostile_number)
+
+
+def swap_slots(data: bytearray, draw: random.Random) -> None:
+    """Swap two rows of a row file, or repeat one."""
+    count = len(data) // SLOT_BYTES
+    one, other = (draw.randrange(count) * SLOT_BYTES for _ in range(2))
+    first, second = bytes(data[one : one + SLOT_BYTES]), bytes(data[other : other + SLOT_BYTES])
+    data[other : other + SLOT_BYTES] = first
+    if draw.random() < 0.5:
+        data[one : one + SLOT_BYTES] = second
+
+
+ON_ROWS: tuple[Kind, ...] = (*ON_ANY, swap_slots, swap_slots)
+
+
+def spoil_row(path: Path, draw: random.Random) -> str:
+    """Flip a bit of a stored row, shorten it, or put the value of another row at its key, of any table."""
+    with closing(apsw.Connection(str(path))) as connection:
+        table, other = draw.choices(*_tables(connection), k=2)
+        key, value = _row(connection, table, draw)
+        how = draw.choice(("flipped", "shortened", "another's", "another table's", "swapped"))
+        if how == "flipped":
+            at = draw.randrange(len(value))
+            values = {key: value[:at] + bytes((value[at] ^ 1 << draw.randrange(8),)) + value[at + 1 :]}
+        elif how == "shortened":
+            values = {key: value[: draw.randrange(len(value))]}
+        else:
+            other_key, other_value = _row(connection, other if how == "another table's" else table, draw)
+            values = {key: other_value} | ({other_key: value} if how == "swapped" else {})
+        for each, content in values.items():
+            connection.execute(f"UPDATE {table} SET value = ? WHERE key = ?", (content, each))
+    return f"{table}: {how}"
+
+
+def lose_row(path: Path, draw: random.Random) -> str:
+    """Lose a row whole, or its last change: no checksum tells."""
+    old = path.with_name("older.db")
+    shutil.copy(path, old)  # without its log
+    with closing(apsw.Connection(str(path))) as connection, closing(apsw.Connection(str(old))) as before:
+        tables, weights = _tables(connection)
+        if draw.random() < 0.5:
+            (table,) = draw.choices(tables, weights)
+            key, _ = _row(connection, table, draw)
+            connection.execute(f"DELETE FROM {table} WHERE key = ?", (key,))
+            told = "lost"
+        else:
+            rows = {table: dict(connection.execute(f"SELECT key, value FROM {table}").fetchall()) for table in tables}
+            older = [
+                (table, key, value)
+                for table in tables
+                for key, value in before.execute(f"SELECT key, value FROM {table}").fetchall()
+                if rows[table].get(key) != value
+            ]
+            table, key, value = draw.choice(older)
+            connection.execute(f"INSERT OR REPLACE INTO {table} VALUES (?, ?)", (key, value))
+            told = "older"
+    for each in path.parent.glob("older.db*"):
+        each.unlink()
+    return f"{table}: {told}"
+
+
+def _tables(connection: apsw.Connection) -> tuple[list[str], list[int]]:
+    """Return the tables that have rows, with weights."""
+    schema = connection.execute("SELECT name FROM sqlite_schema WHERE type = 'table'").fetchall()
+    counts = {str(name): int(connection.execute(f"SELECT count(*) FROM {name}").get) for (name,) in schema}
+    tables = [name for name, count in counts.items() if count]
+    return tables, [3 if name in READ_TABLES else 1 for name in tables]
+
+
+def _row(connection: apsw.Connection, table: str, draw: random.Random) -> tuple[Any, bytes]:
+    count = int(connection.execute(f"SELECT count(*) FROM {table}").get)
+    (row,) = connection.execute(f"SELECT key, value FROM {table} LIMIT 1 OFFSET {draw.randrange(count)}").fetchall()
+    return row
 
 
 def spoil_value(path: Path, draw: random.Random) -> str:

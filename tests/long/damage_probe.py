@@ -61,6 +61,7 @@ class Seen:
     refused: str = ""  # why the store could not be opened
     statuses: dict[str, int] = field(default_factory=dict)
     wrong: int = 0  # answers with status 200 that are not those of the sound store
+    first: str = ""  # the first of these, or refusals
     denied: int = 0  # refusals other than "not now" of what the sound store answers
     older: int = 0  # answers of the state before the log's last transaction
     quota_open: int = 0
@@ -180,17 +181,17 @@ def _post(application: Application, path: str, body: bytes, authorization: bytes
 
 def compare(found: list[Said], sound: list[Said], before: list[Said], seen: Seen) -> None:
     """Count answers that are neither right nor "not now"."""
-    for said, right, old in zip(found, sound, before, strict=True):
+    for place, (said, right, old) in enumerate(zip(found, sound, before, strict=True)):
         if said == right or said[0] == 503:
             continue
         if said == old:
             seen.older += 1
         elif said[0] == 500:
             seen.faults.append("status 500")
-        elif said[0] == 200:
-            seen.wrong += 1
         else:
-            seen.denied += 1
+            seen.wrong += said[0] == 200
+            seen.denied += said[0] != 200
+            seen.first = seen.first or f"{place}: {said} instead of {right}"[:300]
 
 
 def command(seen: Seen, *arguments: str | Path) -> tuple[int, str]:
