@@ -13,7 +13,7 @@ from retinue.errors import InputError
 from retinue.ingest import records
 from retinue.ingest.bulk import BulkResult, as_large, load_in_bulk
 from retinue.ingest.records import InputTable, RawRow
-from retinue.ingest.rejects import FirstRejects, Reject, RejectsFile, not_stored
+from retinue.ingest.rejects import FIRST_ROWS, FirstRejects, Reject, RejectsFile, not_stored
 from retinue.ingest.snapshot import Snapshot
 from retinue.ingest.staging import CannotLoadInBulk
 from retinue.ingest.values import BadRecord, unfit
@@ -214,12 +214,13 @@ class _TableImport(Generic[_Record]):
 def _batches(rows: Iterable[RawRow]) -> Iterator[list[RawRow]]:
     """Yield rows in batches, up to a damaged part of the file."""
     batch: list[RawRow] = []
+    size = FIRST_ROWS  # so that nothing is stored if they are all rejected for one reason
     try:
         for row in rows:
             batch.append(row)
-            if len(batch) == BATCH:
+            if len(batch) == size:
                 yield batch
-                batch = []
+                batch, size = [], BATCH
     except InputError:
         yield batch
         raise
