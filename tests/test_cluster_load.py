@@ -24,7 +24,7 @@ HISTORY = [FollowEvent("n1", "n2", 900, is_follow=True), FollowEvent("n1", "n2",
 
 @pytest.fixture
 def many(tmp_path: Path, chance: random.Random, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A file of follows, some of them several times, at the same seconds, of a known pair, or without a time."""
+    """A file of follows: repeated, at equal seconds, of a known pair, or without a time."""
     monkeypatch.setattr(bulk, "LARGE_ROWS", 0)
     monkeypatch.setattr(writers, "GROUP_SIZE", 20)
     rows = ["n1,n2,1000000000", "n3,n3,1000000000"]
