@@ -18,9 +18,8 @@ from retinue.store.cassandra.graph import CassandraRows
 from retinue.store.cassandra.lease import RENEW_AFTER_SECONDS, STOP_AFTER_SECONDS, Lease
 from retinue.store.cassandra.location import Location, parse
 from retinue.store.contract import Verdict
-from retinue.store.layout import blocks, entries
+from retinue.store.layout import blocks, columns, entries
 from retinue.store.layout.tables import LISTS, Changes, pair_key
-from retinue.store.load import columns
 from retinue.store.open import open_store
 from retinue.store.reading.row_file import RowFile
 from retinue.store.writer import ACCOUNTS_AT_ONCE, EngineGraphWriter

@@ -20,8 +20,7 @@ from retinue.model import (
     Visibility,
 )
 from retinue.store.cassandra.graph import CassandraGraph
-from retinue.store.layout import blocks, entries
-from retinue.store.load import columns
+from retinue.store.layout import blocks, columns, entries
 from retinue.store.writer import EngineGraphWriter
 from support.clusters import NOW, ClusterStore, Kill, Stop, run
 from support.frozen_clock import FrozenClock

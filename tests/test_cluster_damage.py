@@ -10,9 +10,8 @@ from retinue.errors import StoreUnavailable
 from retinue.model import AccountEvent, AccountRecord, Direction, Event, FollowEvent, PageRequest, Row, Visibility
 from retinue.store.cassandra.graph import CassandraGraph
 from retinue.store.cassandra.places import PLACES, PLAIN, slot_of
-from retinue.store.layout import blocks, entries
+from retinue.store.layout import blocks, columns, entries
 from retinue.store.layout.tables import TABLES, Key, Table
-from retinue.store.load import columns
 from support.clusters import NOW, ClusterStore, run
 
 NAMES = ["a", "hub", *(f"f{number}" for number in range(12))]
