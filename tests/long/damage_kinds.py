@@ -123,7 +123,7 @@ ON_ROWS: tuple[Kind, ...] = (*ON_ANY, swap_slots, swap_slots)
 
 
 def spoil_row(path: Path, draw: random.Random) -> str:
-    """Flip a bit of a stored row, shorten it, or put the value of another row at its key, of any table."""
+    """Flip a bit of a stored row, shorten it, or give it the value of another row."""
     with closing(apsw.Connection(str(path))) as connection:
         table, other = draw.choices(*_tables(connection), k=2)
         key, value = _row(connection, table, draw)
