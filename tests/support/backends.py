@@ -24,6 +24,7 @@ from retinue.store.cassandra.location import parse
 from retinue.store.cassandra.retry import Backoff
 from retinue.store.cassandra.session import Session, TransientFailure
 from retinue.store.open import OpenAccess, OpenGraph, OpenQuotas, OpenScan, OpenWriter, open_store
+from retinue.store.sqlite.engine import SqliteEngine
 from retinue.store.writer import EngineGraphWriter
 from support.frozen_clock import FrozenClock
 from support.service import problems_of
@@ -102,6 +103,10 @@ class FolderBackend:
     def open_whole(self) -> OpenScan:
         """The graph, for reading from one end to the other."""
         return open_store(self._path).scan()
+
+    def open_engine(self) -> SqliteEngine:
+        """The rows themselves."""
+        return SqliteEngine(Path(self._path), Path(self._path).with_suffix(".rows"))
 
     def open_access(self) -> OpenAccess:
         """Clients and tokens."""

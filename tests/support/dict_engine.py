@@ -155,6 +155,10 @@ class DictBackend:
         """The graph, for reading."""
         return DictGraph(_ReadySource(self.engine), clock, Row)
 
+    def open_engine(self) -> DictEngine:
+        """The rows themselves."""
+        return DictEngine(self.rows)
+
     def problems(self) -> list[str]:
         """Return the problems that `check` finds."""
         return [problem for problems in invariants(self.engine) for problem in problems]
