@@ -5,44 +5,90 @@ from typing import Any
 
 import pytest
 
-from retinue.model import AccountEvent, AccountRecord, ErasureEvent, FollowEvent, FollowRecord
+from retinue.model import AccountEvent, AccountRecord, ErasureEvent, FollowEvent, FollowRecord, Visibility
 from retinue.store.bulk import NO_ACCOUNT
 from retinue.store.contract import Verdict
 from retinue.store.load import groups, loader
-from retinue.store.rules.pairs import Pair, Pairs
-from support.dict_engine import DictBackend
+from retinue.store.rules.pairs import Pairs
+from support.dict_engine import DictBackend, DictGraph
 from support.frozen_clock import FrozenClock
 from support.store_contract import NOW, run
 
 
-@pytest.mark.parametrize("kind", ["events", "rows"])
-def test_ordinary_follows_of_a_group_are_placed_together(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """None of them goes through the rules, but for those of a long list in which little is new."""
-    learned: list[Pair] = []
-    learn = Pairs.learn
+class Noted:
+    """A writer of follows that notes which of them go through the rules one by one."""
 
-    def noted(self: Pairs, pair: Pair, *more: Any) -> Verdict:
-        learned.append(pair)
-        return learn(self, pair, *more)
+    def __init__(self, patch: pytest.MonkeyPatch, kind: str, *, is_turned: bool) -> None:
+        self.backend = DictBackend()
+        self.writer = self.backend.open_writer(FrozenClock())
+        self.kind, self.is_turned = kind, is_turned
+        self.learned = 0
+        learn = Pairs.learn
 
-    monkeypatch.setattr(Pairs, "learn", noted)
-    monkeypatch.setattr(loader, "ALWAYS_REWRITTEN", 150)
-    writer = DictBackend().open_writer(FrozenClock())
+        def noted(pairs: Pairs, *arguments: Any) -> Verdict:
+            self.learned += 1
+            return learn(pairs, *arguments)
 
-    def follow(pairs: Sequence[tuple[str, str]]) -> None:
-        if kind == "events":
-            decisions = run(writer.apply([FollowEvent(*pair, NOW) for pair in pairs], NOW))
+        patch.setattr(Pairs, "learn", noted)
+
+    def follow(self, pairs: Sequence[tuple[str, str]], verdict: Verdict = Verdict.ACCEPTED) -> int:
+        """Store follows, all with one verdict; return how many went through the rules."""
+        before, ordered = self.learned, [pair[::-1] for pair in pairs] if self.is_turned else pairs
+        if self.kind == "events":
+            decisions = run(self.writer.apply([FollowEvent(*pair, NOW) for pair in ordered], NOW))
         else:
-            decisions = [*run(writer.add_follows([FollowRecord(*pair, None, NOW) for pair in pairs]))]
-        assert decisions == [Verdict.ACCEPTED] * len(pairs)
+            decisions = [*run(self.writer.add_follows([FollowRecord(*pair, None, NOW) for pair in ordered]))]
+        assert decisions == [verdict] * len(pairs)
+        return self.learned - before
 
-    follow([("hub", f"a{number}") for number in range(400)])
-    follow([(f"a{number}", f"b{number}") for number in range(100)])
-    assert learned == []
-    follow([("hub", "c"), *((f"a{number}", f"c{number}") for number in range(100))])
-    assert len(learned) == 1
-    follow([(f"hub{number}", f"b{number}") for number in range(groups.MIN_GROUP - 1)])
-    assert len(learned) == groups.MIN_GROUP
+
+@pytest.mark.parametrize("is_turned", [False, True])
+@pytest.mark.parametrize("kind", ["events", "rows"])
+def test_ordinary_follows_of_a_group_are_placed_together(
+    monkeypatch: pytest.MonkeyPatch, kind: str, *, is_turned: bool
+) -> None:
+    """None of them goes through the rules, but for those of a long list in which little is new."""
+    monkeypatch.setattr(loader, "ALWAYS_REWRITTEN", 150)
+    noted = Noted(monkeypatch, kind, is_turned=is_turned)
+    of_hub = [("hub", f"a{number}") for number in range(400)]
+
+    assert noted.follow(of_hub) == 0
+    assert noted.follow(of_hub, Verdict.DUPLICATE) == 0
+    assert noted.follow([(f"a{number}", f"b{number}") for number in range(100)]) == 0
+    assert noted.follow([("hub", "c"), *((f"a{number}", f"c{number}") for number in range(100))]) == 1
+    few = [(f"hub{number}", f"b{number}") for number in range(groups.MIN_GROUP - 1)]
+    assert noted.follow(few) == len(few)
+    assert noted.backend.problems() == []
+
+
+@pytest.mark.parametrize("count", [1, 2 * groups.MIN_GROUP])
+def test_what_accounts_of_a_group_say_is_as_old_as_the_group(count: int) -> None:
+    """An earlier event changes nothing of them, a later one everything."""
+    backend = DictBackend()
+    writer = backend.open_writer(FrozenClock())
+    old, new = {"display_name": "b", "likes_count": 2}, {"display_name": "c", "likes_count": 1}
+    rows = [AccountRecord(f"u{number}", f"k{number}", "a", Visibility.PUBLIC, likes_count=3) for number in range(count)]
+    assert run(writer.add_accounts(rows, 50)) == [Verdict.ACCEPTED] * count
+    records = [
+        AccountEvent(AccountRecord(f"{name}{number}", f"k{number}", visibility=visibility, **fields), at)  # type: ignore[arg-type]
+        for number in range(count)
+        for name, visibility, fields, at in [("v", Visibility.PRIVATE, old, 49), ("w", Visibility.WITHHELD, new, 51)]
+    ]
+    graph = backend.open_graph(FrozenClock())
+
+    run(writer.apply(records[::2], NOW))
+    assert run(shown(graph, f"u{count - 1}")) == (Visibility.PUBLIC, "a", 3)
+    run(writer.apply(records[1::2], NOW))
+    assert run(shown(backend.open_graph(FrozenClock()), f"w{count - 1}")) == (Visibility.WITHHELD, "c", 1)
+
+
+async def shown(graph: DictGraph, name: str) -> tuple[Visibility, str, int] | None:
+    """Return what an account says of itself."""
+    account = await graph.find_account(name)
+    profile = None if account is None else await graph.profile(account.id)
+    return (
+        None if account is None or profile is None else (account.visibility, profile.display_name, profile.likes_count)
+    )
 
 
 def test_names_of_erased_accounts_are_refused() -> None:
