@@ -1,8 +1,10 @@
 """Groups of writes in a cluster: whole or not at all, whatever ends or stops their writer, and whenever."""
 
-from collections.abc import Iterator
+import random
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import closing, suppress
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -20,10 +22,12 @@ from retinue.model import (
     Visibility,
 )
 from retinue.store.cassandra.graph import CassandraGraph
+from retinue.store.contract import GraphReader, GraphWriter
 from retinue.store.layout import blocks, columns, entries
-from retinue.store.writer import EngineGraphWriter
+from retinue.store.open import open_store
 from support.clusters import NOW, ClusterStore, Kill, Stop, run
 from support.frozen_clock import FrozenClock
+from support.thorough import examples
 
 # In blocks of four entries, and parts of a few blocks.
 FIRST: list[Event] = [FollowEvent("a", f"f{number}", 1_000 + 10 * number) for number in range(40)]
@@ -51,13 +55,15 @@ def small_blocks(monkeypatch: pytest.MonkeyPatch, small_parts: None) -> Iterator
     return iter([None])
 
 
-def work(writer: EngineGraphWriter, events: list[Event]) -> None:
+def work(writer: GraphWriter, events: list[Event]) -> None:
     """Apply events, and do what they leave to be done."""
     run(writer.apply(events, NOW + 1))
     while run(writer.run_maintenance()):
         pass
 
 
+KILLS = examples(20)
+FEW = [f"f{number}" for number in range(12)]
 NAMES = ["a", *(f"{letter}{number}" for letter in "fgh" for number in range(40))]
 
 
@@ -107,6 +113,40 @@ def test_a_killed_writer_loses_nothing_that_it_acknowledged(cluster_store: Clust
         assert [] == cluster_store.backend.problems(), number
 
 
+def random_events(chance: random.Random) -> list[Event]:
+    """Return a batch of events of a few accounts."""
+    events: list[Event] = []
+    for _ in range(chance.randrange(1, 40)):
+        key, other = chance.sample(FEW, 2)
+        if chance.random() < 0.1:
+            visibility, name = chance.choice(list(Visibility)), str(chance.random())
+            events.append(AccountEvent(AccountRecord(key=key, visibility=visibility, display_name=name), NOW))
+        else:
+            events.append(FollowEvent(key, other, chance.randrange(1_000, 1_100), is_follow=chance.random() < 0.7))
+    return events
+
+
+def test_writers_killed_at_random_lose_nothing(
+    cluster_store: ClusterStore, tmp_path: Path, chance: random.Random
+) -> None:
+    """Each batch is sent again until a writer lives; an embedded store that is never killed ends in the same lists."""
+    twin_path = str(tmp_path / "twin.db")
+    open_store(twin_path).create()
+    twin = open_store(twin_path).writer(cluster_store.clock)
+    for _ in range(KILLS):
+        events = random_events(chance)
+        with suppress(StoreUnavailable):
+            work(cluster_store.writer_with(Kill(chance.randrange(1, 12)), 0), events)
+        cluster_store.expire_lease()
+        work(cluster_store.writer_with(lambda: None, 0), events)
+        work(twin, events)
+    with closing(open_store(twin_path).graph(cluster_store.clock)) as graph:
+        cluster_store.clock.advance(1)
+        assert run(walks(graph, FEW)) == run(walks(cluster_store.graph, FEW))
+    twin.close()
+    assert [] == cluster_store.backend.problems()
+
+
 @pytest.mark.parametrize("group", [GROUP[:-2], GROUP[-2:-1], GROUP[-1:]], ids=["follows", "visibility", "erasure"])
 def test_a_stopped_writer_changes_nothing_when_it_wakes(cluster_store: ClusterStore, group: list[Event]) -> None:
     """Before each of its statements: stopped, succeeded by another one, and woken while its clock has not moved."""
@@ -145,10 +185,10 @@ class Seen:
                 self.walks.append(pool.submit(lambda graph=graph: run(walks(graph))).result())  # type: ignore[misc]
 
 
-async def walks(graph: CassandraGraph[Row]) -> dict[str, list[str]]:
+async def walks(graph: GraphReader[Row], names: Sequence[str] = ("a", "f3", "f9", "f30", "g3")) -> dict[str, list[str]]:
     """Return all rows of some lists, today's and earlier ones."""
     found: dict[str, list[str]] = {}
-    for name in ("a", "f3", "f9", "f30", "g3"):
+    for name in names:
         account = await graph.find_account(name)
         for direction in Direction:
             for as_of in (None, NOW - 1):
