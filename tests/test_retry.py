@@ -8,7 +8,7 @@ from itertools import cycle
 from typing import Any
 
 import pytest
-from cassandra import InvalidRequest, OperationTimedOut, ReadTimeout, Unavailable, WriteTimeout
+from cassandra import InvalidRequest, OperationTimedOut, ReadTimeout, Unavailable, WriteFailure, WriteTimeout
 from cassandra.cluster import NoHostAvailable
 from cassandra.connection import ConnectionShutdown
 from cassandra.protocol import OverloadedErrorMessage
@@ -29,6 +29,7 @@ from support.frozen_clock import FrozenClock
 Errors = Sequence[Callable[[], Exception]]
 TRANSIENT: Errors = [
     lambda: WriteTimeout("the node is slow", write_type=0),
+    lambda: WriteFailure("a replica failed", write_type=0),
     lambda: ReadTimeout("the node is slow"),
     OperationTimedOut,
     lambda: Unavailable("too few replicas"),

@@ -21,6 +21,7 @@ from cassandra import (
     ReadFailure,
     ReadTimeout,
     Unavailable,
+    WriteFailure,
     WriteTimeout,
     WriteType,
 )
@@ -56,7 +57,7 @@ BATCHES_AT_ONCE = 32
 
 # Nodes or connections are too slow or too few. Whether a write that failed so was stored is unknown.
 _TRANSIENT = (
-    *(WriteTimeout, ReadTimeout, OperationTimedOut, Unavailable, NoHostAvailable, ConnectionException),
+    *(WriteTimeout, WriteFailure, ReadTimeout, OperationTimedOut, Unavailable, NoHostAvailable, ConnectionException),
     *(OverloadedErrorMessage, IsBootstrappingErrorMessage),
 )
 _ERRORS = (DriverException, ErrorMessage, *_TRANSIENT)
