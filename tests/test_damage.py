@@ -8,6 +8,7 @@ import sys
 from array import array
 from collections.abc import Iterator
 from contextlib import closing
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -207,3 +208,35 @@ def test_damage_causes_no_traceback_hang_or_500() -> None:
 
     assert 0 == done.returncode, done.stdout + done.stderr
     assert "quota given again" in done.stdout
+
+
+@pytest.mark.parametrize("kind", ["swapped", "copied"])
+def test_swapped_pages_hide_no_list_and_no_name(damaged: Service, kind: str) -> None:
+    """Every pair of leaves of a table: SQLite looks for a row on a wrong page then, and does not find it."""
+    names = [f"name{number:04}" for number in range(700)]
+    with closing(open_store(damaged.store).writer(damaged.clock)) as writer:
+        asyncio.run(writer.apply([FollowEvent(name, "a", 500) for name in names], damaged.clock.now()))
+    reopened(damaged)
+    asked = names[::23]
+    expected = [damaged.ask({"username": name}).json()["data"] for name in asked]
+    path = Path(damaged.store)
+    with closing(apsw.Connection(str(path))) as connection:
+        connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        query = "SELECT pageno FROM dbstat WHERE name = ? AND pagetype = 'leaf'"
+        leaves = {name: [page for (page,) in connection.execute(query, (name,))] for name in ("following", "username")}
+    content = path.read_bytes()
+    for pages in leaves.values():
+        assert len(pages) > 3
+        for one, other in pairwise(pages):
+            first, second = (slice(4096 * (page - 1), 4096 * page) for page in (one, other))
+            changed = bytearray(content)
+            changed[second] = content[first]
+            if kind == "swapped":
+                changed[first] = content[second]
+            path.write_bytes(changed)
+            reopened(damaged)
+            for name, right in zip(asked, expected, strict=True):
+                answer = damaged.ask({"username": name})
+                assert 503 == answer.status_code or answer.json()["data"] == right
+    path.write_bytes(content)
+    reopened(damaged)

@@ -154,7 +154,11 @@ def _round(subject: Subject, application: Application, fast_path: FastPath, seen
             head = Head(Direction(kind), kind, authorization, (), len(body))
             answer = fast_path.answer(head, body, "192.0.2.1", [])
             # The ASGI path just answered requests that the fast path declines.
-            found.append(found[-1] if answer is None else (200, json.decode(answer.partition(_BODY)[2])["data"]))
+            found.append(
+                found[-1]
+                if answer is None
+                else (int(answer.split()[1]), json.decode(answer.partition(_BODY)[2]).get("data"))
+            )
     spent = _post(application, _PATHS["following"], b'{"username":"hub"}', f"Bearer {subject.spent_token}".encode())
     seen.quota_open += spent[0] == 200
     for status, _ in (*found, spent):

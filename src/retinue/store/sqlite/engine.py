@@ -13,6 +13,7 @@ from retinue.errors import StoreError
 from retinue.store.layout.tables import LAST_SECOND, TABLES, Changes, Key, Table, first_of, pair_key
 from retinue.store.reading.row_file import RowFileWriter
 from retinue.store.sqlite import files
+from retinue.store.sqlite.absence import require_absent
 from retinue.store.sqlite.files import Execute, executor
 
 _SCAN_SHARE = 4
@@ -67,6 +68,10 @@ class SqliteSource:
     ) -> list[tuple[Key, bytes]]:
         statements = _STATEMENTS[table]
         return self._execute(statements.down if reverse else statements.up, (low, high, limit)).fetchall()
+
+    def require_absent(self, table: Table, low: Key, high: Key) -> None:
+        """Raise `StoreUnavailable` if damage may hide rows from one key to another."""
+        require_absent(self._execute, table, low, high)
 
     def rows_of(self, table: Table, owners: Sequence[int]) -> list[tuple[int, bytes]]:
         if not owners:

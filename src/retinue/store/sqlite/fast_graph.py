@@ -22,6 +22,7 @@ from retinue.store.reading.block_cache import BlockCache, Found
 from retinue.store.reading.mapped_rows import MappedRows, ids_of
 from retinue.store.reading.row_file import Ids
 from retinue.store.sqlite import files
+from retinue.store.sqlite.absence import require_absent
 from retinue.store.sqlite.files import executor
 from retinue.store.sqlite.graph import SqliteGraph
 from retinue.store.sqlite.wal_index import WalIndex
@@ -153,6 +154,8 @@ class SqliteFastGraph:
                 chain.take(key, content)
                 yield _Read(second_of(key), (next_start_of(content) or LAST_SECOND + 1) - 1, content, numbers, count)
                 high = key - 1
+            if high == low | bound and not found:
+                require_absent(self._execute, lists.table, low, high)
             if len(found) < _BLOCKS or second_of(high + 1) <= 1:
                 chain.end(owner)
                 return

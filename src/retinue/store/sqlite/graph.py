@@ -13,6 +13,7 @@ from retinue.store.reading.reader import LayoutReader
 from retinue.store.reading.row_file_update import RowFileUpdate, boot_id
 from retinue.store.reading.scan import LayoutScan
 from retinue.store.sqlite import files
+from retinue.store.sqlite.absence import NOTICED
 from retinue.store.sqlite.engine import SqliteSource
 
 
@@ -23,12 +24,20 @@ class _ReadySource:
         self._source = source
 
     async def get(self, table: Table, keys: Sequence[Key]) -> list[bytes | None]:
-        return self._source.get(table, keys)
+        values = self._source.get(table, keys)
+        if table in NOTICED:
+            for key, value in zip(keys, values, strict=True):
+                if value is None:
+                    self._source.require_absent(table, key, key)
+        return values
 
     async def scan(
         self, table: Table, low: Key, high: Key, *, reverse: bool = False, limit: int = -1
     ) -> list[tuple[Key, bytes]]:
-        return self._source.scan(table, low, high, reverse=reverse, limit=limit)
+        rows = self._source.scan(table, low, high, reverse=reverse, limit=limit)
+        if not rows and table in NOTICED:
+            self._source.require_absent(table, low, high)
+        return rows
 
 
 class SqliteGraph(Generic[Shown_co]):
