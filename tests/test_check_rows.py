@@ -65,8 +65,9 @@ def made() -> DictBackend:
         await writer.apply(list(events()), NOW)
         while await writer.run_maintenance():
             pass
-        last = [ErasureEvent("h", NOW), AccountEvent(AccountRecord(key="d", visibility=Visibility.PUBLIC), 300)]
-        await writer.apply([*last, AccountEvent(AccountRecord(key="c", visibility=Visibility.PRIVATE), 300)], NOW)
+        shown = AccountEvent(AccountRecord(key="d", visibility=Visibility.PUBLIC), 300)
+        hidden = AccountEvent(AccountRecord(key="c", visibility=Visibility.PRIVATE), 300)
+        await writer.apply([ErasureEvent("h", NOW), shown, hidden], NOW)
 
     asyncio.run(fill())
     assert backend.problems() == []

@@ -153,7 +153,10 @@ def lose_row(path: Path, draw: random.Random) -> str:
             connection.execute(f"DELETE FROM {table} WHERE key = ?", (key,))
             told = "lost"
         else:
-            rows = {table: dict(connection.execute(f"SELECT key, value FROM {table}").fetchall()) for table in tables}
+            rows: dict[str, dict[Any, Any]] = {
+                table: dict(connection.execute(f"SELECT key, value FROM {table}").fetchall())  # type: ignore[arg-type]
+                for table in tables
+            }
             older = [
                 (table, key, value)
                 for table in tables
@@ -178,8 +181,9 @@ def _tables(connection: apsw.Connection) -> tuple[list[str], list[int]]:
 
 def _row(connection: apsw.Connection, table: str, draw: random.Random) -> tuple[Any, bytes]:
     count = int(connection.execute(f"SELECT count(*) FROM {table}").get)
-    (row,) = connection.execute(f"SELECT key, value FROM {table} LIMIT 1 OFFSET {draw.randrange(count)}").fetchall()
-    return row
+    query = f"SELECT key, value FROM {table} LIMIT 1 OFFSET {draw.randrange(count)}"
+    ((key, value),) = connection.execute(query).fetchall()
+    return key, bytes(value)  # type: ignore[arg-type]
 
 
 def spoil_value(path: Path, draw: random.Random) -> str:

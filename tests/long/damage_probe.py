@@ -154,16 +154,16 @@ def _round(subject: Subject, application: Application, fast_path: FastPath, seen
             head = Head(Direction(kind), kind, authorization, (), len(body))
             answer = fast_path.answer(head, body, "192.0.2.1", [])
             # The ASGI path just answered requests that the fast path declines.
-            found.append(
-                found[-1]
-                if answer is None
-                else (int(answer.split()[1]), json.decode(answer.partition(_BODY)[2]).get("data"))
-            )
+            found.append(found[-1] if answer is None else _said(answer))
     spent = _post(application, _PATHS["following"], b'{"username":"hub"}', f"Bearer {subject.spent_token}".encode())
     seen.quota_open += spent[0] == 200
     for status, _ in (*found, spent):
         seen.statuses[str(status)] = seen.statuses.get(str(status), 0) + 1
     return found
+
+
+def _said(answer: bytes) -> Said:
+    return int(answer.split()[1]), json.decode(answer.partition(_BODY)[2]).get("data")
 
 
 def _post(application: Application, path: str, body: bytes, authorization: bytes) -> Said:
