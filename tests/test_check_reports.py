@@ -10,9 +10,10 @@ import apsw
 import pytest
 
 from retinue.model import FollowRecord
+from retinue.store.layout.tables import ACCOUNT_KEY, USERNAME
 from retinue.store.open import open_store
 from retinue.store.sqlite.files import access_path
-from support.broken_store import ENDED, LIST_OF_B, NOW, change
+from support.broken_store import FOLLOWERS, HUB, NOW, B, change, write
 from support.commands import imported, retinue
 from support.frozen_clock import FrozenClock
 from support.service import problems_of
@@ -21,8 +22,7 @@ EXTRA_TRIGGER = 'CREATE TRIGGER "t\x1b[2J" AFTER INSERT ON following BEGIN DELET
 OTHER_LAYOUTS = {
     EXTRA_TRIGGER: ["the trigger 't\\x1b[2J' does not belong to a follow graph"],
     "CREATE TABLE cake (id)": ["the table 'cake' does not belong to a follow graph"],
-    "DROP INDEX claim_account": ["the index claim_account is missing"],
-    "ALTER TABLE profile ADD COLUMN extra TEXT": ["the table profile is not declared as in schema 2"],
+    "ALTER TABLE change ADD COLUMN extra TEXT": ["the table change is not declared as in schema 3"],
     "PRAGMA journal_mode = DELETE": [
         "its journal mode is delete: readers and the writer block each other; set it to WAL with SQLite"
     ],
@@ -71,9 +71,10 @@ def test_triggers_in_a_file_have_no_effect(broken_store: Path) -> None:
 
 def test_findings_are_printed_and_counted(broken_store: Path) -> None:
     """One a line, the facts in the end, and exit code 1; for programs, all of it as JSON."""
-    change(broken_store, "UPDATE account SET key = '' WHERE id = 2", "UPDATE ended SET ended_at = 41")
+    write(broken_store, ACCOUNT_KEY, "b", bytes((B, 0, 0, 0)))
+    write(broken_store, FOLLOWERS.facts, HUB, None)
     findings = problems_of(broken_store)
-    facts = {"accounts": 138, "follows": 136, "ended_follows": 1, "largest_displacement": 2, "clients": 0, "tokens": 0}
+    facts = {"accounts": 139, "follows": 206, "ended_follows": 1, "largest_displacement": 69, "clients": 0, "tokens": 0}
 
     done = retinue("check", "--store", broken_store)
     as_json = retinue("check", "--store", broken_store, "--json")
@@ -86,18 +87,15 @@ def test_findings_are_printed_and_counted(broken_store: Path) -> None:
 
 def test_a_long_list_of_problems_is_cut(broken_store: Path) -> None:
     """Twenty of a kind are enough to see what is wrong; other kinds are still told."""
-    change(
-        broken_store,
-        "WITH RECURSIVE n(x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM n WHERE x < 50)"
-        " INSERT INTO following_taken SELECT 7, 10 * x, 10 * x + 1 FROM n",
-        f"DELETE FROM pair WHERE followee = {ENDED}",
-    )
+    for number in range(50):
+        write(broken_store, USERNAME, f"x{number}", bytes((B, 0, 0, 0)))
+    write(broken_store, FOLLOWERS.facts, HUB, None)
 
     found = problems_of(broken_store)
 
     assert 22 == len(found)
     assert f"{broken_store}: ... and more of this kind" == found[20]
-    assert "has no pair" in found[21]
+    assert "its counts are missing" in found[21]
 
 
 def test_faults_of_the_access_file(broken_store: Path) -> None:
@@ -127,11 +125,11 @@ def test_an_absent_access_file_is_named(broken_store: Path) -> None:
 @pytest.mark.parametrize(
     "damage",
     [
-        f"UPDATE following SET entries = x'010203' WHERE block = {LIST_OF_B}",
-        f"UPDATE following SET displaced = x'01' WHERE block = {LIST_OF_B}",
-        "UPDATE pair SET moments = NULL, started_at = NULL WHERE followee = 6",
-        "UPDATE pair SET moments = x'01'",
-        "DROP TABLE pair",
+        f"UPDATE following SET value = x'010203' WHERE key = {B << 32}",
+        f"UPDATE following SET value = x'' WHERE key = {B << 32}",
+        f"UPDATE account SET value = zeroblob(40) WHERE key = {B}",
+        "UPDATE following_history SET value = x'01'",
+        "DROP TABLE following_history",
         "UPDATE sqlite_schema SET sql = 'CREATE TABLE account (' WHERE name = 'account'",
     ],
 )
@@ -163,10 +161,11 @@ def test_garbage_in_a_file_is_reported(broken_store: Path, name: str, table: str
     assert "can be used by others (mode 640)" in done.stdout
 
 
-def test_check_reports_damage_that_needs_too_much_memory(sound_store: Path) -> None:
+@pytest.mark.parametrize("more", range(200_000, 450_000, 50_000))
+def test_check_reports_damage_that_needs_too_much_memory(sound_store: Path, more: int) -> None:
     """The message does not blame the machine, as SQLite's "out of memory" would."""
     before = apsw.hard_heap_limit(-1)
-    apsw.hard_heap_limit(apsw.memory_used() + 300_000)
+    apsw.hard_heap_limit(apsw.memory_used() + more)
     try:
         problems = problems_of(sound_store)
     finally:

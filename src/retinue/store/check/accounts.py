@@ -6,6 +6,7 @@ import msgspec
 import numpy as np
 
 from retinue import names
+from retinue.model import Visibility
 from retinue.store.layout.accounts import HIDDEN, LAST_ID, VISIBLE, StoredAccount, decode_account, kind_of
 from retinue.store.layout.sealing import content_of, unseal
 from retinue.store.layout.tables import ACCOUNT, ACCOUNT_KEY, CLAIM, META, USERNAME, Source, Table
@@ -43,7 +44,9 @@ def wrong_names(source: Source) -> Iterator[str]:
         if account is not None:
             for find in (_wrong_texts, _wrong_finders_of, _wrong_holder):
                 yield from (f"account {account_id}: {problem}" for problem in find(source, account))
-            if kind_of(content) != (VISIBLE if account.is_visible else HIDDEN):
+            if account.visibility not in range(len(Visibility)):
+                yield f"account {account_id}: its visibility is {account.visibility}"
+            elif kind_of(content) != (VISIBLE if account.is_visible else HIDDEN):
                 yield f"account {account_id}: is noted as {'hidden' if account.is_visible else 'visible'}"
 
 
@@ -57,8 +60,6 @@ def _wrong_texts(_source: Source, account: StoredAccount) -> Iterator[str]:
         yield "its display name has a NUL character"
     if key_fault := names.fault_in_key(account.key):
         yield f"key {account.key!r} {key_fault}"
-    if account.visibility not in range(4):
-        yield f"its visibility is {account.visibility}"
 
 
 def _wrong_finders_of(source: Source, account: StoredAccount) -> Iterator[str]:

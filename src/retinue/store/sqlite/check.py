@@ -39,15 +39,12 @@ class SqliteChecker:
         self._access = files.open_for_check(access, files.ACCESS)
 
     async def problems(self) -> AsyncIterator[str]:
-        for path, problems in self._invariants():
-            try:
-                for count, problem in enumerate(problems):
-                    if count == _LISTED_PER_INVARIANT:
-                        yield f"{path}: ... and more of this kind"
-                        break
+        try:
+            for path, problems in self._invariants():
+                for problem in _listed(problems):
                     yield f"{path}: {problem}"
-            except Exception as error:  # noqa: BLE001 - our own code may fail in any way on damage
-                yield f"{path}: cannot be checked: {_shown(error)}"
+        except apsw.Error as error:  # such as when no read transaction can begin
+            yield f"{self._graph_path}: {_cannot_be_checked(error)}"
 
     async def facts(self) -> dict[str, int]:
         try:
@@ -76,6 +73,22 @@ class SqliteChecker:
         for path in (self._graph_path, self._access_path):
             for each in (path, *files.logs_of(path)):
                 yield each, _open_to_others(each)
+
+
+def _listed(problems: Iterable[str]) -> Iterator[str]:
+    """Yield the first problems of an invariant, and why it could not be checked."""
+    try:
+        for count, problem in enumerate(problems):
+            if count == _LISTED_PER_INVARIANT:
+                yield "... and more of this kind"
+                break
+            yield problem
+    except Exception as error:  # noqa: BLE001 - our own code may fail in any way on damage
+        yield _cannot_be_checked(error)
+
+
+def _cannot_be_checked(error: Exception) -> str:
+    return f"cannot be checked: {_shown(error)}"
 
 
 def _differences(execute: Execute, kind: Kind) -> Iterator[str]:
