@@ -9,6 +9,7 @@ from retinue.model import AccountEvent, AccountRecord, ErasureEvent, FollowEvent
 from retinue.store.bulk import NO_ACCOUNT
 from retinue.store.contract import Verdict
 from retinue.store.load import groups, loader
+from retinue.store.rules.accounts import Accounts
 from retinue.store.rules.pairs import Pairs
 from support.dict_engine import DictBackend, DictGraph
 from support.frozen_clock import FrozenClock
@@ -30,6 +31,7 @@ class Noted:
             return learn(pairs, *arguments)
 
         patch.setattr(Pairs, "learn", noted)
+        patch.setattr(Accounts, "create", lambda *_: pytest.fail("an account was created alone"))
 
     def follow(self, pairs: Sequence[tuple[str, str]], verdict: Verdict = Verdict.ACCEPTED) -> int:
         """Store follows, all with one verdict; return how many went through the rules."""
@@ -56,18 +58,21 @@ def test_ordinary_follows_of_a_group_are_placed_together(
     assert noted.follow(of_hub, Verdict.DUPLICATE) == 0
     assert noted.follow([(f"a{number}", f"b{number}") for number in range(100)]) == 0
     assert noted.follow([("hub", "c"), *((f"a{number}", f"c{number}") for number in range(100))]) == 1
-    few = [(f"hub{number}", f"b{number}") for number in range(groups.MIN_GROUP - 1)]
+    few = [(f"a{number}", f"d{number % 3}") for number in range(groups.MIN_GROUP - 1)]
+    assert noted.follow([(f"d{number}", f"a{number}") for number in range(groups.MIN_GROUP)]) == 0
     assert noted.follow(few) == len(few)
     assert noted.backend.problems() == []
 
 
 @pytest.mark.parametrize("count", [1, 2 * groups.MIN_GROUP])
-def test_what_accounts_of_a_group_say_is_as_old_as_the_group(count: int) -> None:
+def test_fields_of_a_group_of_accounts_date_from_its_import(monkeypatch: pytest.MonkeyPatch, count: int) -> None:
     """An earlier event changes nothing of them, a later one everything."""
     backend = DictBackend()
     writer = backend.open_writer(FrozenClock())
     old, new = {"display_name": "b", "likes_count": 2}, {"display_name": "c", "likes_count": 1}
     rows = [AccountRecord(f"u{number}", f"k{number}", "a", Visibility.PUBLIC, likes_count=3) for number in range(count)]
+    if count > 1:
+        monkeypatch.setattr(Accounts, "import_record", lambda *_: pytest.fail("an account was created alone"))
     assert run(writer.add_accounts(rows, 50)) == [Verdict.ACCEPTED] * count
     records = [
         AccountEvent(AccountRecord(f"{name}{number}", f"k{number}", visibility=visibility, **fields), at)  # type: ignore[arg-type]

@@ -202,3 +202,10 @@ def test_a_key_that_an_id_replaced_means_no_account(store: OpenStore) -> None:
     assert store.apply(followed("bob", "ann", 600)) == [NotAKey("bob", "7", is_current=True)]
     assert store.apply(unfollowed("7", "ann", 600)) == [A]
     assert store.names("bob") == []
+
+
+def test_a_new_key_may_differ_from_a_known_one_in_case_alone(store: OpenStore) -> None:
+    """If the known account has another username, and never had that one."""
+    store.accounts(AccountRecord("bob", "Ann"))
+    assert store.apply(followed("Ann", "ann", 300)) == [A]
+    assert store.names("bob") == ["ann"]
