@@ -19,7 +19,7 @@ from retinue.store.cassandra.parts import ListPart, PartDirectory, sealed_pointe
 from retinue.store.cassandra.places import LAST_SLOT, NEWEST, PLACES, PLAIN, key_of, slot_of
 from retinue.store.cassandra.session import Session
 from retinue.store.cassandra.source import CassandraSource
-from retinue.store.cassandra.statements import Row, chunks
+from retinue.store.cassandra.statements import Row, Statement, chunks
 from retinue.store.layout.sealing import damaged
 from retinue.store.layout.tables import Key, Table
 from retinue.store.reading.reader import LayoutReader
@@ -30,6 +30,7 @@ MAX_TRIES = 20
 _PAUSE_SECONDS = 0.05
 _KEYS_AT_ONCE = 25
 _ALL = 1 << 30
+_FEW = 8
 
 _GET = "SELECT key, value FROM {} WHERE key IN ?"
 _DOWN = (
@@ -167,7 +168,9 @@ class CassandraRowFile:
 
     def __init__(self, session: Session, path: Path, encoding: RowEncoding) -> None:
         self._session = session
-        self._update = RowFileUpdate(path, CassandraSource(session, PartDirectory()), encoding.text, boot_id())
+        self._update = RowFileUpdate(
+            path, CassandraSource(_FewReads(session), PartDirectory()), encoding.text, boot_id()
+        )
 
     def step(self) -> bool:
         return self._update.step()
@@ -175,6 +178,19 @@ class CassandraRowFile:
     def close(self) -> None:
         self._update.close()
         self._session.close()
+
+
+class _FewReads:
+    """A session with few reads in flight, so that pages do not wait for them."""
+
+    def __init__(self, session: Session) -> None:
+        self.rows = session.rows
+        self.stream = session.stream
+        self._rows_of_all = session.rows_of_all
+
+    def rows_of_all(self, statements: Iterable[Statement]) -> list[list[Row]]:
+        """Run many short reads, some at once; return their rows in the order of the statements."""
+        return [rows for some in chunks(list(statements), _FEW) for rows in self._rows_of_all(some)]
 
 
 async def _all(reads: Iterable[Coroutine[Any, Any, _Result]]) -> list[_Result]:
