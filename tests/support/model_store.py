@@ -6,8 +6,8 @@ accounts file that has no username. A follow of oneself is refused as such also 
 name means an erased account only if it means no living one. An event that names an account by a present or former
 username is rejected, unless that is also the key of an account, maybe of an erased one; so is one that names an unknown
 account by an erased username. Only an erasure may name a key that was an erased username. An erased account's entries
-in others' lists keep their slots until `run_maintenance`. An event that claimed a time in the future is a duplicate whenever it
-comes again.
+in others' lists keep their slots until `run_maintenance`. An event that claimed a time in the future is a duplicate
+whenever it comes again.
 """
 
 from collections.abc import Collection, Container, Iterable, Mapping, Sequence
