@@ -129,7 +129,7 @@ def random_events(chance: random.Random) -> list[Event]:
 def test_writers_killed_at_random_lose_nothing(
     cluster_store: ClusterStore, tmp_path: Path, chance: random.Random
 ) -> None:
-    """Each batch is sent again until a writer lives; an embedded store that is never killed ends in the same lists."""
+    """Each batch is sent until a writer survives; the lists equal those of a store without kills."""
     twin_path = str(tmp_path / "twin.db")
     open_store(twin_path).create()
     twin = open_store(twin_path).writer(cluster_store.clock)

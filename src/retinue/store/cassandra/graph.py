@@ -181,7 +181,7 @@ class CassandraRowFile:
 
 
 class _FewReads:
-    """A session with few reads in flight, so that pages do not wait for them."""
+    """A session with few concurrent reads, so that pages need not wait."""
 
     def __init__(self, session: Session) -> None:
         self.rows = session.rows
@@ -189,7 +189,6 @@ class _FewReads:
         self._rows_of_all = session.rows_of_all
 
     def rows_of_all(self, statements: Iterable[Statement]) -> list[list[Row]]:
-        """Run many short reads, some at once; return their rows in the order of the statements."""
         return [rows for some in chunks(list(statements), _FEW) for rows in self._rows_of_all(some)]
 
 

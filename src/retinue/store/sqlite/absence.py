@@ -1,6 +1,7 @@
-"""Is a row really absent? Changed keys and swapped pages hide rows, and SQLite notices neither.
+"""Verification that a row is really absent.
 
-Both leave keys in a wrong order: within a page, or from the page at which SQLite looked to the next or the one before.
+Changed keys and swapped pages hide rows, and SQLite notices neither. Both leave keys in a wrong order: within a page,
+or between the page that SQLite read and its neighbors.
 """
 
 from retinue.store.layout.sealing import damaged, unseal
@@ -23,7 +24,7 @@ _QUERIES = {
 
 
 def require_absent(execute: Execute, table: Table, low: Key, high: Key) -> None:
-    """Raise `StoreUnavailable` if no row was found from one key to another, and damage may be the reason."""
+    """Raise `StoreUnavailable` if damage may hide rows between two keys."""
     up, down = _QUERIES[table]
     above, below = _page(execute, up, high), _page(execute, down, low)
     keys = [*(key for key, _ in reversed(below)), low, high, *(key for key, _ in above)]
@@ -34,7 +35,7 @@ def require_absent(execute: Execute, table: Table, low: Key, high: Key) -> None:
 
 
 def _page(execute: Execute, query: str, bound: Key) -> list[tuple[Key, bytes]]:
-    """Return the rows beyond a key that are nearest to it, from more than one page."""
+    """Return the rows nearest to a key, from more than one page."""
     rows = execute(query, (bound, _FEW_ROWS)).fetchall()
     if len(rows) == _FEW_ROWS and sum(len(value) for _, value in rows) < _PAGE_BYTES:
         rows = execute(query, (bound, _PAGE_ROWS)).fetchall()

@@ -76,7 +76,7 @@ class SqliteChecker:
 
 
 def _listed(problems: Iterable[str]) -> Iterator[str]:
-    """Yield the first problems of an invariant, and why it could not be checked."""
+    """Yield the first problems of an invariant, and its error."""
     try:
         for count, problem in enumerate(problems):
             if count == _LISTED_PER_INVARIANT:
