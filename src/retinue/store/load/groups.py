@@ -19,7 +19,6 @@ from retinue.store.layout.columns import Numbers, is_among, owners_of
 from retinue.store.layout.rows import Rows
 from retinue.store.layout.tables import LAST_SECOND
 from retinue.store.load.loader import (
-    ERASED,
     HIDDEN,
     NEW_PAIR,
     NEW_SECOND,
@@ -197,8 +196,7 @@ class GroupChanges:
         self._changes.account_table.prefetch(ids.tolist())
         kinds = np.empty(len(ids), np.int8)
         for index, account_id in enumerate(ids.tolist()):
-            account = self._changes.account_table.find(account_id)
-            kinds[index] = ERASED if account is None else VISIBLE if account.is_visible else HIDDEN
+            kinds[index] = VISIBLE if self._changes.account_table.load(account_id).is_visible else HIDDEN
         return _Kinds(ids, kinds)
 
 
