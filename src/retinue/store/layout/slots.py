@@ -44,7 +44,6 @@ class SlotAllocator:
             first, _ = self._run_around(owner, slot - 1)
         if self._is_occupied(owner, slot + 1):
             _, last = self._run_around(owner, slot + 1)
-        self._remove(owner, (first, slot - 1))
         self._remove(owner, (slot + 1, last))
         self._add(owner, (first, last))
 
