@@ -48,6 +48,7 @@ class Target:
     commands: tuple[tuple[str, ...], ...]
     share: int
     change: Callable[[Path, random.Random], str] | None = None  # instead of `how`
+    used_bytes: int = 0  # at the beginning of the file, if the rest is empty
     is_served: bool = True
     is_sealed: bool = False  # checksums tell each damage: no answer may be wrong
     is_torn: bool = False  # the file's end is lost, as after a power loss
@@ -80,7 +81,7 @@ TARGETS = (
     Target("graph, values", "graph.db", (), _GRAPH_COMMANDS, 10, kinds.spoil_value),
     Target("graph, rows", "graph.db", (), _GRAPH_COMMANDS, 24, kinds.spoil_row, is_sealed=True),
     Target("graph, lost rows", "graph.db", (), _GRAPH_COMMANDS, 12, kinds.lose_row),
-    Target("row file", "graph.rows", kinds.ON_ROWS, _GRAPH_COMMANDS[:1], 10, is_sealed=True),
+    Target("row file", "graph.rows", kinds.ON_ROWS, _GRAPH_COMMANDS[:1], 10, used_bytes=36_000, is_sealed=True),
     Target("graph's log", "graph.db-wal", kinds.ON_DATABASE, _GRAPH_COMMANDS, 8, is_torn=True),
     Target("access", "graph.access.db", kinds.ON_DATABASE, _ACCESS_COMMANDS, 8),
     Target("access, values", "graph.access.db", (), _ACCESS_COMMANDS, 10, kinds.spoil_value),
@@ -199,8 +200,10 @@ def damage(folder: Path, target: Target, draw: random.Random) -> str:
         return target.change(path, draw)
     how = draw.choice(target.how)
     data = bytearray(path.read_bytes())
-    how(data, draw)
-    path.write_bytes(data)
+    used = data[: target.used_bytes or len(data)]
+    rest = data[len(used) :]
+    how(used, draw)
+    path.write_bytes(used + rest)
     return f"{path.name}: {how.__name__}"
 
 
