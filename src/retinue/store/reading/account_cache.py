@@ -71,6 +71,7 @@ class AccountCache(Generic[Shown_co]):
         """Return the live account with a folded username. Missing ones are not cached."""
         account = self._accounts.get(folded)
         if account is None:
+            revision = self.revision
             (found,) = await self.source.get(USERNAME, (folded,))
             if found is None:
                 return None
@@ -81,21 +82,30 @@ class AccountCache(Generic[Shown_co]):
             account = Account(account_id, Visibility(stored.visibility))
             if len(self._accounts) >= MAX_CACHED_ACCOUNTS:
                 self._accounts.clear()
-            self._accounts[folded] = account
+            if self.revision == revision:  # else another task's refresh has noticed a change meanwhile
+                self._accounts[folded] = account
         return account
 
     async def rows(self, account_ids: Sequence[int]) -> list[Shown_co | None]:
         """Return the rows of accounts, None for hidden ones."""
-        cached = self._rows
-        missing = [account_id for account_id in account_ids if account_id not in cached]
+        found = {account_id: self._rows[account_id] for account_id in account_ids if account_id in self._rows}
+        missing = [account_id for account_id in account_ids if account_id not in found]
         if missing:
-            if len(cached) + len(missing) > MAX_CACHED_ROWS:
-                cached.clear()
-                missing = list(account_ids)
-            for account_id, account in zip(missing, await self.load(missing), strict=True):
-                is_row = account is not None and account.is_visible
-                cached[account_id] = self._encode(account.display_name, account.username) if is_row else None  # type: ignore[union-attr]
-        return [cached[account_id] for account_id in account_ids]
+            revision = self.revision
+            read = {
+                account_id: self._row(account)
+                for account_id, account in zip(missing, await self.load(missing), strict=True)
+            }
+            found |= read
+            if len(self._rows) + len(read) > MAX_CACHED_ROWS:
+                self._rows.clear()
+            if self.revision == revision:  # else another task's refresh has noticed a change meanwhile
+                self._rows |= read
+        return [found[account_id] for account_id in account_ids]
+
+    def _row(self, account: StoredAccount | None) -> Shown_co | None:
+        is_row = account is not None and account.is_visible
+        return self._encode(account.display_name, account.username) if is_row else None  # type: ignore[union-attr]
 
     async def load(self, account_ids: Sequence[int]) -> list[StoredAccount | None]:
         """Return existing accounts, None for erased ones."""
