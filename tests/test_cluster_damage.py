@@ -46,7 +46,8 @@ class Damaged:
         self._store = store
         self._timestamp = 1 << 60  # above the times of lightweight transactions too
         writer = store.writer_with(lambda: None, 0)
-        run(writer.apply(EVENTS, NOW))
+        for events in (EVENTS[:24], EVENTS[24:]):  # the lists are divided before they become shorter
+            run(writer.apply(events, NOW))
         while run(writer.run_maintenance()):
             pass
         self.rows = store.stored()

@@ -227,6 +227,7 @@ def test_a_confined_server_serves_and_leaves_no_logs_of_sqlite(store: Path, tmp_
         "graph.db",
         "graph.management-token",
         "graph.quotas",
+        "graph.rows",
     ]
 
 

@@ -127,21 +127,25 @@ class CassandraGraph(Generic[Shown_co]):
         self._session.close()
 
     async def _settled(self, read: Callable[[], Awaitable[_Result]]) -> _Result:
-        """Repeat a read while a group is half written."""
+        """Repeat a read while a group is half written, when blocks need not name their neighbors."""
         before = None
-        for _ in range(MAX_TRIES - 1):
-            try:
-                return await read()
-            except StoreUnavailable as error:
-                if type(error) is not StoreUnavailable:  # nodes were too slow
-                    raise
-                ((committed, *_rest, applied),) = await self._session.fetch(STATE)
-                if before == committed == applied:
-                    raise
-                if before is not None:
-                    await asyncio.sleep(_PAUSE_SECONDS)
-                before = committed
-        return await read()
+        try:
+            for _ in range(MAX_TRIES - 1):
+                try:
+                    return await read()
+                except StoreUnavailable as error:
+                    if type(error) is not StoreUnavailable:  # nodes were too slow
+                        raise
+                    ((committed, *_rest, applied),) = await self._session.fetch(STATE)
+                    if before == committed == applied:
+                        raise
+                    if before is not None:
+                        await asyncio.sleep(_PAUSE_SECONDS)
+                    before = committed
+                    self.reader.verifies_links = committed == applied
+            return await read()
+        finally:
+            self.reader.verifies_links = True
 
 
 class CassandraScan:

@@ -121,6 +121,11 @@ class Lists:
             for position in table.positions_of(owner, account)
         )
 
+    def known_size(self, owner: int) -> int:
+        """Return the number of open entries of a list of several blocks, 0 for most shorter ones."""
+        facts = self._facts_of(owner)
+        return 0 if facts is None else facts.visible + facts.hidden
+
     def find(self, owner: int, account: int, start: int) -> Entry:
         """Return the existing entry of an account with a start.
 

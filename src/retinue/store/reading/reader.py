@@ -45,6 +45,7 @@ class LayoutReader(Generic[Shown_co]):
         self._source = source
         self.cache = AccountCache(source, clock, encode)
         self.shown: ShownRows[Shown_co] = self.cache
+        self.verifies_links = True  # False while blocks of one list may be of several states
 
     async def find_account(self, folded: str) -> Account | None:
         await self.cache.refresh()
@@ -144,7 +145,7 @@ class LayoutReader(Generic[Shown_co]):
     async def _blocks(self, table: Table, owner: int, bound: int) -> AsyncIterator[tuple[int, bytes]]:
         """Yield the keyed blocks of a list, from a slot down."""
         low, high = pair_key(owner, 0), pair_key(owner, bound)
-        chain = Chain(table, bound)
+        chain = Chain(table, bound) if self.verifies_links else None
         while True:
             found = await self._source.scan(table, low, high, reverse=True, limit=_BLOCKS_AT_ONCE)
             for key, value in found:
@@ -152,10 +153,12 @@ class LayoutReader(Generic[Shown_co]):
                     raise damaged(table, key, "stands among the blocks of another list")
                 high = key - 1
                 content = unseal(table, key, value)
-                chain.take(key, content)
+                if chain:
+                    chain.take(key, content)
                 yield key, content
             if len(found) < _BLOCKS_AT_ONCE or second_of(high + 1) <= 1:
-                chain.end(owner)
+                if chain:
+                    chain.end(owner)
                 return
 
     async def _count(self, direction: Direction, owner: int, erased: list[int]) -> int:

@@ -167,7 +167,7 @@ class GraphChanges:
         return Verdict.ERASED if any(map(self.tombstones.has_name, unknown)) else None
 
     def _is_open(self, pair: Pair) -> bool:
-        return any(not entry.end for entry in self.pairs.following.lists.entries_of(*pair))
+        return any(not entry.end for entry in self.pairs.entries(pair))
 
     def _learn(self, pair: Pair, record: FollowRecord, at: int) -> Verdict:
         """Add the follow of an imported row, and its end."""
@@ -225,7 +225,7 @@ class GraphChanges:
 
     def _see(self, pair: Pair, seen_at: int) -> Verdict | None:
         """Assert that a follow existed at a second. None: it did."""
-        entries = self.pairs.following.lists.entries_of(*pair)
+        entries = self.pairs.entries(pair)
         if any(entry.start <= seen_at and (not entry.end or seen_at < entry.end) for entry in entries):
             return None
         return self.pairs.learn(pair, Moment(seen_at))

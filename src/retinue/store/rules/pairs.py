@@ -97,8 +97,14 @@ class Pairs:
         moments = self.following.histories.load(*pair)
         if moments is not None:
             return moments
-        entries = self.following.lists.entries_of(*pair)
-        return frozenset(Moment(entry.start) for entry in entries)
+        return frozenset(Moment(entry.start) for entry in self.entries(pair))
+
+    def entries(self, pair: Pair) -> list[Entry]:
+        """Return the entries of a pair, oldest first, from the shorter of its lists. Reads that list."""
+        following, followers = self.following.lists, self.followers.lists
+        if following.known_size(pair.follower) <= followers.known_size(pair.followee):
+            return following.entries_of(*pair)
+        return followers.entries_of(pair.followee, pair.follower)
 
     def learn(self, pair: Pair, moment: Moment, wanted: Positions = ANYWHERE) -> Verdict:
         """Add an event of a pair."""
