@@ -14,10 +14,10 @@ from retinue.store.layout import blocks, columns, entries
 from retinue.store.layout.tables import TABLES, Key, Table
 from support.clusters import NOW, ClusterStore, run
 
-NAMES = ["a", "hub", *(f"f{number}" for number in range(12))]
+NAMES = ["a", "hub", *(f"f{number}" for number in range(16))]
 EVENTS: list[Event] = [
-    *(FollowEvent("a", f"f{number}", 1_000 + 10 * number) for number in range(12)),
-    *(FollowEvent(f"f{number}", "hub", 2_000) for number in range(12)),
+    *(FollowEvent("a", f"f{number}", 1_000 + 10 * number) for number in range(16)),
+    *(FollowEvent(f"f{number}", "hub", 2_000) for number in range(16)),
     *(FollowEvent("a", f"f{number}", NOW, is_follow=False) for number in range(3)),
     FollowEvent("a", "f1", NOW - 50),
     AccountEvent(AccountRecord("x", "key of x", "Name of x"), 5),
@@ -46,7 +46,7 @@ class Damaged:
         self._store = store
         self._timestamp = 1 << 60  # above the times of lightweight transactions too
         writer = store.writer_with(lambda: None, 0)
-        for events in (EVENTS[:24], EVENTS[24:]):  # the lists are divided before they become shorter
+        for events in (EVENTS[:32], EVENTS[32:]):  # the lists are divided before they become shorter
             run(writer.apply(events, NOW))
         while run(writer.run_maintenance()):
             pass
