@@ -127,7 +127,10 @@ class CassandraGraph(Generic[Shown_co]):
         self._session.close()
 
     async def _settled(self, read: Callable[[], Awaitable[_Result]]) -> _Result:
-        """Repeat a read while a group is half written, when blocks need not name their neighbors."""
+        """Repeat a read while a group is half written.
+
+        Until then the blocks of a list may name others than their neighbors.
+        """
         before = None
         try:
             for _ in range(MAX_TRIES - 1):

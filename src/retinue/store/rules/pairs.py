@@ -100,7 +100,7 @@ class Pairs:
         return frozenset(Moment(entry.start) for entry in self.entries(pair))
 
     def entries(self, pair: Pair) -> list[Entry]:
-        """Return the entries of a pair, oldest first, from the shorter of its lists. Reads that list."""
+        """Return a pair's entries, oldest first. Reads the shorter of its lists."""
         following, followers = self.following.lists, self.followers.lists
         if following.known_size(pair.follower) <= followers.known_size(pair.followee):
             return following.entries_of(*pair)
