@@ -122,7 +122,7 @@ class Lists:
         )
 
     def known_size(self, owner: int) -> int:
-        """Return the number of open entries, 0 for most lists of one block."""
+        """Return the number of open entries, 0 for most short lists."""
         facts = self._facts_of(owner)
         return 0 if facts is None else facts.visible + facts.hidden
 
