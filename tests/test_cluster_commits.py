@@ -62,7 +62,7 @@ def work(writer: GraphWriter, events: list[Event]) -> None:
         pass
 
 
-KILLS = examples(20)
+KILLS = examples(8)
 FEW = [f"f{number}" for number in range(12)]
 NAMES = ["a", *(f"{letter}{number}" for letter in "fgh" for number in range(40))]
 
