@@ -4,6 +4,11 @@ Changed keys and swapped pages hide rows, and SQLite notices neither. Both leave
 or between the page that SQLite read and its neighbors.
 """
 
+from typing import NamedTuple
+
+import apsw
+import msgspec
+
 from retinue.store.layout.sealing import damaged, unseal
 from retinue.store.layout.tables import LISTS, USERNAME, Key, Table
 from retinue.store.sqlite.files import Execute
@@ -11,32 +16,51 @@ from retinue.store.sqlite.files import Execute
 # A reader takes a missing row of these for an empty list, or an unknown name.
 NOTICED = frozenset({USERNAME} | {table for tables in LISTS.values() for table in (tables.visible, tables.hidden)})
 
-_PAGE_BYTES = 4096
-_FEW_ROWS = 16
-_PAGE_ROWS = 256  # a row has at least 16 bytes
-_QUERIES = {
-    table: (
-        f"SELECT key, value FROM {table.name} WHERE key > ? ORDER BY key LIMIT ?",
-        f"SELECT key, value FROM {table.name} WHERE key < ? ORDER BY key DESC LIMIT ?",
+_PAGE_ROWS = 256  # more than a page of 4,096 bytes holds: a row has at least 16
+
+
+class _Queries(NamedTuple):
+    """Rows next to keys, and the keys of their pages as JSON.
+
+    One long text costs less than many rows.
+    """
+
+    row_above: str
+    row_below: str
+    keys_above: str
+    keys_below: str
+
+
+def _queries(table: Table) -> _Queries:
+    above = f"FROM {table.name} WHERE key > ? ORDER BY key LIMIT"
+    below = f"FROM {table.name} WHERE key < ? ORDER BY key DESC LIMIT"
+    return _Queries(
+        f"SELECT key, value {above} 1",
+        f"SELECT key, value {below} 1",
+        f"SELECT json_group_array(key) FROM (SELECT key {above} {_PAGE_ROWS})",
+        f"SELECT json_group_array(key) FROM (SELECT key {below} {_PAGE_ROWS})",
     )
-    for table in NOTICED
-}
+
+
+_QUERIES = {table: _queries(table) for table in NOTICED}
 
 
 def require_absent(execute: Execute, table: Table, low: Key, high: Key) -> None:
     """Raise `StoreUnavailable` if damage may hide rows between two keys."""
-    up, down = _QUERIES[table]
-    above, below = _page(execute, up, high), _page(execute, down, low)
-    keys = [*(key for key, _ in reversed(below)), low, high, *(key for key, _ in above)]
-    if keys != sorted(keys) or len({*keys}) != len(keys) - (low == high):
+    queries = _QUERIES[table]
+    try:
+        above, below = _keys(execute, queries.keys_above, high), _keys(execute, queries.keys_below, low)
+        keys = [*reversed(below), low, high, *above]
+        is_ordered = keys == sorted(keys) and len({*keys}) == len(keys) - (low == high)
+    except (msgspec.MsgspecError, apsw.SQLError, TypeError, ValueError):  # keys of other types, or of no characters
+        is_ordered = False
+    if not is_ordered:
         raise damaged(table, low, "keys near it are in a wrong order")
-    for key, value in (*above[:1], *below[:1]):
-        unseal(table, key, value)
+    for query, bound in ((queries.row_above, high), (queries.row_below, low)):
+        for key, value in execute(query, (bound,)).fetchall():
+            unseal(table, key, value)
 
 
-def _page(execute: Execute, query: str, bound: Key) -> list[tuple[Key, bytes]]:
-    """Return the rows nearest to a key, from more than one page."""
-    rows = execute(query, (bound, _FEW_ROWS)).fetchall()
-    if len(rows) == _FEW_ROWS and sum(len(value) for _, value in rows) < _PAGE_BYTES:
-        rows = execute(query, (bound, _PAGE_ROWS)).fetchall()
-    return rows
+def _keys(execute: Execute, query: str, bound: Key) -> list[Key]:
+    keys: list[Key] = msgspec.json.decode(execute(query, (bound,)).fetchall()[0][0])
+    return keys
