@@ -98,7 +98,7 @@ class Server:
         """Every process of the server with its role: supervisor, worker or coordinator."""
         roles = {self.pid: "supervisor"}
         for child in Path(f"/proc/{self.pid}/task/{self.pid}/children").read_text().split():
-            with suppress(FileNotFoundError):  # it has ended meanwhile
+            with suppress(FileNotFoundError, ProcessLookupError):  # it has ended meanwhile
                 roles[int(child)] = _role(int(child))
         return roles
 

@@ -21,7 +21,7 @@ from retinue.model import Direction, FollowEvent
 from retinue.store.layout.accounts import decode_account
 from retinue.store.layout.columns import decode_blocks
 from retinue.store.layout.sealing import unseal
-from retinue.store.layout.tables import ACCOUNT, LISTS, KeyKind, Table, first_of, second_of
+from retinue.store.layout.tables import ACCOUNT, LISTS, KeyKind, Source, Table, first_of, second_of
 from retinue.store.open import open_store
 from retinue.store.sqlite import files
 from retinue.store.sqlite.engine import SqliteSource
@@ -76,14 +76,14 @@ class ImportedStore:
         """Return the rows of all tables of lists, with accounts by key."""
         with closing(files.open_for_reading(Path(self.store), files.GRAPH)) as connection:
             source = SqliteSource(connection)
-            keys = {int(key): _key_of(int(key), value) for key, value in source.all_rows(ACCOUNT)}
+            keys = {int(key): key_of(int(key), value) for key, value in source.all_rows(ACCOUNT)}
             contents: dict[str, list[Any]] = {"account": sorted(keys.values())}
             for direction in Direction:
                 tables = LISTS[direction]
                 for table in (tables.visible, tables.hidden):
                     contents[table.name] = sorted(
                         (keys[owner], position, keys[account], start, end)
-                        for owner, position, account, start, end in _entries_of(source, table)
+                        for owner, position, account, start, end in entries_of(source, table)
                     )
                 for table in (tables.runs, tables.facts, tables.histories):
                     contents[table.name] = sorted(
@@ -93,13 +93,15 @@ class ImportedStore:
             return contents
 
 
-def _key_of(account_id: int, value: bytes) -> str:
+def key_of(account_id: int, value: bytes) -> str:
+    """Return the key of a stored account."""
     account = decode_account(account_id, unseal(ACCOUNT, account_id, value))
     return account.key if account is not None else ""
 
 
-def _entries_of(source: SqliteSource, table: Table) -> list[tuple[int, ...]]:
-    rows = [(int(key), unseal(table, key, value)) for key, value in source.all_rows(table)]
+def entries_of(source: Source, table: Table) -> list[tuple[int, ...]]:
+    """Return the entries of a table of lists: owner, position, account, start and end."""
+    rows = sorted((int(key), unseal(table, key, value)) for key, value in source.all_rows(table))
     entries = decode_blocks(table, [key for key, _ in rows], [content for _, content in rows])
     return list(zip(*(column.tolist() for column in entries), strict=True))
 

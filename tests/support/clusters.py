@@ -107,10 +107,14 @@ class ClusterStore:
 
     def stored(self) -> dict[str, dict[Any, bytes]]:
         """Return all rows of the graph."""
+        source = self.source()
+        return {table.name: dict(source.all_rows(table)) for table in TABLES}
+
+    def source(self) -> CassandraSource:
+        """Return a reader of all rows as they are now."""
         directory = PartDirectory()
         directory.load(self.session)
-        source = CassandraSource(self.session, directory)
-        return {table.name: dict(source.all_rows(table)) for table in TABLES}
+        return CassandraSource(self.session, directory)
 
     def follow(self, *follows: tuple[str, str, int]) -> list[Verdict]:
         """Store follows."""
