@@ -12,13 +12,13 @@ CREATE TABLE client (
     not_after     INTEGER,
     suspended_at  INTEGER,
     revoked_at    INTEGER,
-    -- A day's quota and the short-term limit; NULL is no limit.
+    -- The daily quota and the short-term limit. NULL means no limit.
     list_calls    INTEGER,
     list_rows     INTEGER,
     other_calls   INTEGER,
     rate_calls    INTEGER,
     rate_seconds  INTEGER,
-    -- SHA-256. The former secret is good up to a second, so that a client can change to the current one in peace.
+    -- SHA-256. The former secret is valid until the given second, so that a client has time to change to the new one.
     secret        BLOB    NOT NULL CHECK (length(secret) = 32),
     former_secret BLOB    CHECK (length(former_secret) = 32),
     former_until  INTEGER NOT NULL DEFAULT 0
@@ -32,16 +32,16 @@ CREATE TABLE token (
 
 CREATE INDEX token_expiry ON token (expires_at);
 
--- One row: the checkpoint of the audit log's hash chain. Records are counted from 1.
+-- One row: the checkpoint of the audit log's hash chain. Records are numbered from 1.
 CREATE TABLE audit (
     secret       BLOB    NOT NULL CHECK (length(secret) = 32),
-    -- The last record that is known to be in the log.
+    -- The last record known to be in the log.
     count        INTEGER NOT NULL,
     hash         BLOB    NOT NULL,
     -- The last record before the oldest file that is kept.
     before_count INTEGER NOT NULL,
     before_hash  BLOB    NOT NULL,
-    -- Whether records may have been written after that: a server runs, or was killed.
+    -- Whether records may follow the last known one, because a server is running or was killed.
     is_open      INTEGER NOT NULL
 ) STRICT;
 

@@ -1,5 +1,5 @@
--- The follow graph. One file; readers and one writer at a time (WAL). What the tables hold is explained in
--- store/layout: each row is a key and a value with a checksum. A key of two numbers has the first in its upper bits.
+-- The follow graph: one file in WAL mode, with readers and one writer at a time. Each row is a key and a value with a
+-- checksum; store/layout says what a value contains. A key of two numbers has the first one in its upper bits.
 
 CREATE TABLE meta (key TEXT PRIMARY KEY, value BLOB NOT NULL) STRICT, WITHOUT ROWID;
 CREATE TABLE account (key INTEGER PRIMARY KEY, value BLOB NOT NULL) STRICT;
