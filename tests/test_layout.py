@@ -18,7 +18,7 @@ from retinue.store.layout.histories import decode_moments
 from retinue.store.layout.lists import ListFacts, Lists
 from retinue.store.layout.relocations import decode_relocation
 from retinue.store.layout.rows import Rows
-from retinue.store.layout.sealing import seal, unseal
+from retinue.store.layout.sealing import seal, seal_all, unseal
 from retinue.store.layout.slot_arrays import place, runs
 from retinue.store.layout.tables import ACCOUNT, LISTS, USERNAME, Table, pair_key
 from support.dict_engine import DictEngine
@@ -135,6 +135,16 @@ def test_runs_are_as_long_as_possible(lists: list[set[int]], minimum: int) -> No
 
     found = runs(table[:, 0], table[:, 1], minimum)
     assert expected == list(zip(*(column.tolist() for column in found), strict=True))
+
+
+@given(st.lists(st.tuples(st.integers(0, 1 << 40), st.text(), st.binary(max_size=40))))
+def test_rows_are_sealed_together_as_one_by_one(rows: list[tuple[int, str, bytes]]) -> None:
+    """Rows with numbers and with texts as keys get the same checksums."""
+    numbered = [(number, content) for number, _, content in rows]
+    named = [(text, content) for _, text, content in rows]
+
+    assert seal_all(ACCOUNT, numbered) == [(key, seal(ACCOUNT, key, content)) for key, content in numbered]
+    assert seal_all(USERNAME, named) == [(key, seal(USERNAME, key, content)) for key, content in named]
 
 
 @given(st.binary(max_size=40), st.integers(0, 320), st.integers(0, 1 << 40), st.integers(0, 1 << 40))

@@ -27,6 +27,14 @@ def test_names_are_answered_as_imported_but_plain_ones_in_lower_case(name: str, 
     assert answered == names.as_answered(name)
 
 
+@given(st.one_of(st.text(max_size=3), st.text("aZ9_.@\n", max_size=70)))
+def test_a_key_and_username_is_both_without_a_change(text: str) -> None:
+    """The quick way for short plain texts agrees with the definition."""
+    slow = names.fault_in_username(text) is None and names.is_own_key(text)
+
+    assert slow == names.is_key_and_username(text)
+
+
 @given(st.text(min_size=1))
 def test_keys_derived_from_a_name_fit_and_are_recognized(name: str) -> None:
     """A made key has at most 64 bytes, and tells that it was made of that name."""

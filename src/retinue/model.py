@@ -115,7 +115,7 @@ class Profile(Struct, frozen=True):
     follower_count: int
 
 
-class AccountRecord(Struct, frozen=True):
+class AccountRecord(Struct, frozen=True, gc=False):
     """An account in a source, with username, key or both. None changes nothing."""
 
     username: str | None = None

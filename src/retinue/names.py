@@ -8,6 +8,7 @@ MAX_USERNAME_CHARACTERS = 255
 MAX_KEY_BYTES = 64
 
 _PLAIN = re.compile(r"[A-Za-z0-9_.]*")
+_SHORT_PLAIN = re.compile(rf"[A-Za-z0-9_.]{{1,{MAX_KEY_BYTES}}}")
 
 
 def without_at(name: str) -> str:
@@ -42,6 +43,13 @@ def keys_of_name(name: str) -> tuple[str, str]:
 def is_own_key(name: str) -> bool:
     """Return whether a name is the first of its keys."""
     return not name.startswith("@") and len(name.encode()) <= MAX_KEY_BYTES
+
+
+def is_key_and_username(text: str) -> bool:
+    """Return whether a text is valid as both."""
+    if _SHORT_PLAIN.fullmatch(text):
+        return True
+    return fault_in_username(text) is None and is_own_key(text)
 
 
 def next_key(hashed: str) -> str:

@@ -28,7 +28,7 @@ Claims = dict[int, int]  # by account, the second of its latest claim to a usern
 ProfileFields = Mapping[str, tuple[int, Any]]  # by field, the second and the value
 
 
-class StoredAccount(Struct, frozen=True):
+class StoredAccount(Struct, frozen=True, gc=False):
     """An account. `has_name`: its username is its own, not another account's."""
 
     id: int
@@ -59,7 +59,7 @@ class StoredAccount(Struct, frozen=True):
         return self.folded, self.username if self.has_name else "", self.display_name, self.visibility
 
 
-class _Packed(Struct, frozen=True, array_like=True, omit_defaults=True):
+class _Packed(Struct, frozen=True, gc=False, array_like=True, omit_defaults=True):
     # A key that is the username, a display name that is it, and times that are the username's are left out.
     username: str
     username_at: int = 0

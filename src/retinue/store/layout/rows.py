@@ -4,7 +4,7 @@ from bisect import bisect_left, bisect_right, insort
 from collections.abc import Iterable, Iterator, Sequence
 from heapq import merge
 
-from retinue.store.layout.sealing import seal, unseal
+from retinue.store.layout.sealing import seal_all, unseal
 from retinue.store.layout.tables import TABLES, Changes, Key, Source, Table, first_of
 
 _SCANNED_AT_ONCE = 64
@@ -89,7 +89,7 @@ class Rows:
         taken = []
         for table, changed in self._changed.items():
             if changed:
-                puts = [(key, seal(table, key, content)) for key, content in changed.items() if content is not None]
+                puts = seal_all(table, ((key, content) for key, content in changed.items() if content is not None))
                 taken.append(Changes(table, sorted(puts), [key for key, content in changed.items() if content is None]))
         self.forget()
         return taken

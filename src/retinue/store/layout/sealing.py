@@ -3,10 +3,11 @@
 A damaged value, or one that is at another key than its own, is never taken for a right one.
 """
 
+from collections.abc import Iterable
 from zlib import crc32
 
 from retinue.errors import StoreUnavailable
-from retinue.store.layout.tables import META, Key, Source, Table
+from retinue.store.layout.tables import META, Key, KeyKind, Source, Table
 
 SEAL_BYTES = 4
 
@@ -14,6 +15,16 @@ SEAL_BYTES = 4
 def seal(table: Table, key: Key, content: bytes) -> bytes:
     """Return content with its checksum."""
     return content + crc32(content, _seed(table, key)).to_bytes(SEAL_BYTES, "little")
+
+
+def seal_all(table: Table, rows: Iterable[tuple[Key, bytes]]) -> list[tuple[Key, bytes]]:
+    """Return rows with their checksums, as `seal` makes them."""
+    number = table.number
+    if table.keys is KeyKind.TEXT:
+        seeds = ((key, content, crc32(key.encode("utf-8", "surrogatepass"), number)) for key, content in rows)  # type: ignore[union-attr]
+    else:
+        seeds = ((key, content, crc32(key.to_bytes(8, "little"), number)) for key, content in rows)  # type: ignore[union-attr]
+    return [(key, content + crc32(content, seed).to_bytes(SEAL_BYTES, "little")) for key, content, seed in seeds]
 
 
 def unseal(table: Table, key: Key, value: object) -> bytes:

@@ -11,7 +11,7 @@ from retinue.model import Direction
 from retinue.store.bulk import Chosen, Follows, LoadedFollows, Numbers, OnShare, SortedFollows
 from retinue.store.layout.accounts import kind_of
 from retinue.store.layout.rows import Rows
-from retinue.store.layout.sealing import seal, unseal
+from retinue.store.layout.sealing import seal_all, unseal
 from retinue.store.layout.tables import ACCOUNT, LARGEST_KEY, Changes, Engine, Key, Table
 from retinue.store.load.loader import ODD, OUTCOMES, Loader
 
@@ -36,7 +36,7 @@ class EngineRows:
         return [key for key, _ in rows], [unseal(table, key, value) for key, value in rows]
 
     def put_many(self, table: Table, rows: Iterable[tuple[int, bytes]]) -> None:
-        self._engine.write(Changes(table, [(key, seal(table, key, content)) for key, content in rows], []))
+        self._engine.write(Changes(table, seal_all(table, rows), []))
 
     def delete_many(self, table: Table, keys: Iterable[int]) -> None:
         self._engine.write(Changes(table, [], list(keys)))

@@ -24,6 +24,7 @@ from retinue.store.rules.tombstones import Tombstones
 
 PROFILE_FIELDS = ("bio_description", "avatar_url", "bio_url", "is_verified", "likes_count", "video_count")
 _PROFILE = attrgetter(*PROFILE_FIELDS)
+_NO_PROFILE = (None,) * len(PROFILE_FIELDS)
 
 
 class Accounts:
@@ -98,7 +99,7 @@ class Accounts:
             names.fold(text): text
             for texts in unknown
             if all(
-                spelled[folded := names.fold(text)] == text and folded in unclaimed and _is_plain(text)
+                spelled[folded := names.fold(text)] == text and folded in unclaimed and names.is_key_and_username(text)
                 for text in texts
             )
             for text in texts
@@ -122,7 +123,7 @@ class Accounts:
             if folded in unclaimed
             and counts[key] == counts[folded] == 1
             and self._resolver.with_key(key) is None
-            and _is_plain(records[index].username or "")
+            and names.is_key_and_username(records[index].username or "")
         ]
         ids = self._table.next_ids(len(plain))
         self._add_all(
@@ -273,9 +274,12 @@ class Accounts:
 
 def _new_account(account_id: int, record: AccountRecord, at: int) -> StoredAccount:
     username = record.username or ""
-    profile = {
-        field: (at, value) for field, value in zip(PROFILE_FIELDS, _PROFILE(record), strict=True) if value is not None
-    }
+    values = _PROFILE(record)
+    profile = (
+        {field: (at, value) for field, value in zip(PROFILE_FIELDS, values, strict=True) if value is not None}
+        if values != _NO_PROFILE
+        else {}
+    )
     return StoredAccount(
         account_id,
         record.key or username,
@@ -288,11 +292,6 @@ def _new_account(account_id: int, record: AccountRecord, at: int) -> StoredAccou
         has_name=True,
         profile=profile,
     )
-
-
-def _is_plain(text: str) -> bool:
-    """Return whether a text is a valid key and username."""
-    return names.fault_in_username(text) is None and names.is_own_key(text)
 
 
 def _visible_of(account: StoredAccount) -> object:
