@@ -22,7 +22,8 @@ from retinue.store.layout.accounts import StoredAccount, encode_account
 from retinue.store.layout.sealing import seal
 from retinue.store.layout.tables import ACCOUNT, LISTS, USERNAME, pair_key
 from retinue.store.open import open_store
-from retinue.store.sqlite.files import access_path
+from retinue.store.sqlite.absence import require_absent
+from retinue.store.sqlite.files import access_path, executor
 from retinue.wire import rendering
 from support.commands import retinue
 from support.frozen_clock import FrozenClock
@@ -240,3 +241,35 @@ def test_swapped_pages_hide_no_list_and_no_name(damaged: Service, kind: str) -> 
                 assert 503 == answer.status_code or answer.json()["data"] == right
     path.write_bytes(content)
     reopened(damaged)
+
+
+@pytest.mark.parametrize("content_bytes", [100, 300, 700, 6_000])
+def test_swapped_pages_hide_no_row_of_any_length(damaged: Service, content_bytes: int) -> None:
+    """Few keys show a wrong order if rows are long."""
+    path = Path(damaged.store)
+    keys = [pair_key(owner, 1) for owner in range(10, 10 + max(90, 40_000 // content_bytes))]
+    with closing(apsw.Connection(str(path))) as connection:
+        for key in keys:
+            value = seal(FOLLOWING_TABLE, key, bytes(content_bytes + (key >> 32) % 7))
+            connection.execute("INSERT INTO following (key, value) VALUES (?, ?)", (key, value))
+        connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        query = "SELECT pageno FROM dbstat WHERE name = 'following' AND pagetype = 'leaf'"
+        leaves = [page for (page,) in connection.execute(query)]
+    content, hidden = path.read_bytes(), 0
+    for one, other in [*pairwise(leaves), *zip(leaves[:20], leaves[20:40], strict=False)]:
+        first, second = (slice(4096 * (page - 1), 4096 * page) for page in (one, other))
+        changed = bytearray(content)
+        changed[first], changed[second] = content[second], content[first]
+        path.write_bytes(changed)
+        with closing(apsw.Connection(str(path))) as connection:
+            execute = executor(connection)
+            for key in keys:
+                if not execute("SELECT 1 FROM following WHERE key = ?", (key,)).fetchall():
+                    hidden += 1
+                    with pytest.raises(StoreUnavailable):
+                        require_absent(execute, FOLLOWING_TABLE, key, key)
+    path.write_bytes(content)
+    with closing(apsw.Connection(str(path))) as connection:
+        for key in keys:
+            require_absent(executor(connection), FOLLOWING_TABLE, key + 1, key + 1)
+    assert hidden

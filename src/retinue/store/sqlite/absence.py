@@ -17,6 +17,9 @@ from retinue.store.sqlite.files import Execute
 NOTICED = frozenset({USERNAME} | {table for tables in LISTS.values() for table in (tables.visible, tables.hidden)})
 
 _PAGE_ROWS = 256  # more than a page of 4,096 bytes holds: a row has at least 16
+_FEW_ROWS = 48  # are more than a page too, if their values are long
+_MANY_BYTES = 2 * 4096  # a damaged length counts for little: _LOCAL_BYTES
+_LOCAL_BYTES = 400  # of a value that SQLite continues on other pages, its page has more than these
 
 
 class _Queries(NamedTuple):
@@ -29,6 +32,8 @@ class _Queries(NamedTuple):
     row_below: str
     keys_above: str
     keys_below: str
+    few_above: str
+    few_below: str
 
 
 def _queries(table: Table) -> _Queries:
@@ -39,7 +44,17 @@ def _queries(table: Table) -> _Queries:
         f"SELECT key, value {below} 1",
         f"SELECT json_group_array(key) FROM (SELECT key {above} {_PAGE_ROWS})",
         f"SELECT json_group_array(key) FROM (SELECT key {below} {_PAGE_ROWS})",
+        _few(table, above),
+        _few(table, below),
     )
+
+
+def _few(table: Table, rows: str) -> str:
+    """Return a query for fewer rows, none where all are short."""
+    if table == USERNAME:
+        return ""
+    size = f"sum(min(length(value), {_LOCAL_BYTES}))"
+    return f"SELECT json_group_array(key), {size} FROM (SELECT key, value {rows} {_FEW_ROWS})"
 
 
 _QUERIES = {table: _queries(table) for table in NOTICED}
@@ -49,7 +64,8 @@ def require_absent(execute: Execute, table: Table, low: Key, high: Key) -> None:
     """Raise `StoreUnavailable` if damage may hide rows between two keys."""
     queries = _QUERIES[table]
     try:
-        above, below = _keys(execute, queries.keys_above, high), _keys(execute, queries.keys_below, low)
+        above = _keys(execute, queries.few_above, queries.keys_above, high)
+        below = _keys(execute, queries.few_below, queries.keys_below, low)
         keys = [*reversed(below), low, high, *above]
         is_ordered = keys == sorted(keys) and len({*keys}) == len(keys) - (low == high)
     except (msgspec.MsgspecError, apsw.SQLError, TypeError, ValueError):  # keys of other types, or of no characters
@@ -61,6 +77,10 @@ def require_absent(execute: Execute, table: Table, low: Key, high: Key) -> None:
             unseal(table, key, value)
 
 
-def _keys(execute: Execute, query: str, bound: Key) -> list[Key]:
-    keys: list[Key] = msgspec.json.decode(execute(query, (bound,)).fetchall()[0][0])
+def _keys(execute: Execute, few: str, many: str, bound: Key) -> list[Key]:
+    """Return the keys of a page or more. Long rows are few."""
+    found, size = execute(few, (bound,)).fetchall()[0] if few else ("", 0)
+    if (size or 0) < _MANY_BYTES:
+        found = execute(many, (bound,)).fetchall()[0][0]
+    keys: list[Key] = msgspec.json.decode(found)
     return keys
