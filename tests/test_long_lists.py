@@ -95,6 +95,19 @@ def test_entries_never_change_while_others_are_added_and_removed(seed: int) -> N
     assert one.table.is_long(3) == (len(blocks) > 1 or any(second_of(key) for key, _ in blocks))
 
 
+@settings(max_examples=30)
+@given(SEEDS)
+def test_a_dropped_list_is_read_again(seed: int) -> None:
+    """The rows of another table are read, and no block cached before, after any splits and merges."""
+    one = OneList(seed)
+    ours = EntryTable(Rows(one.engine), TABLE)
+    for _ in range(one.random.randrange(1, 12)):
+        one.change(one.random.randrange(200))
+        one.commit()
+        ours.drop([3])
+        assert list(ours.newest_first(3)) == one.newest_first(LAST_SECOND)
+
+
 @pytest.mark.parametrize("lost", [0, 1, -1])
 def test_a_missing_block_of_a_list_is_noticed(lost: int) -> None:
     """By the writer and by readers, also if it is the oldest or the newest."""

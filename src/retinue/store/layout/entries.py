@@ -25,6 +25,7 @@ class EntryTable:
         self._rows = rows
         self._table = table
         self._blocks: dict[int, Block] = {}
+        self._long: dict[int, set[int]] = {}  # by owner: the keys of cached blocks after slot 0
         self._changed: set[int] = set()
         self._newest: dict[int, int | None] = {}  # of owners without a block at slot 0: the last key, None without any
         # Blocks that only this writer knows, by owner, and those that only the stored table still has.
@@ -32,7 +33,7 @@ class EntryTable:
         self._dropped: set[int] = set()
 
     def forget(self) -> None:
-        for memory in (self._blocks, self._changed, self._newest, self._added, self._dropped):
+        for memory in (self._blocks, self._long, self._changed, self._newest, self._added, self._dropped):
             memory.clear()
 
     def flush(self) -> None:
@@ -52,8 +53,8 @@ class EntryTable:
         for owner in owners:
             self._blocks.pop(pair_key(owner, 0), None)
             self._newest.pop(owner, None)
-        if any(second_of(key) and first_of(key) in owners for key in self._blocks):
-            self._blocks = {key: block for key, block in self._blocks.items() if first_of(key) not in owners}
+            for key in self._long.pop(owner, ()):
+                self._blocks.pop(key, None)
 
     def prefetch(self, owners: Collection[int], long: Collection[int]) -> None:
         """Read short lists at once. Those of `long` owners have several blocks."""
@@ -157,7 +158,7 @@ class EntryTable:
             assert isinstance(key, int)
             if key not in self._dropped:
                 if key not in self._blocks:
-                    self._blocks[key] = Block.decode(self._table, key, content)
+                    self._cache(owner, key, Block.decode(self._table, key, content))
                 return key
             if second_of(key) <= 1:
                 return None
@@ -171,13 +172,19 @@ class EntryTable:
         return key
 
     def _add(self, owner: int, key: int, block: Block) -> None:
-        self._blocks[key] = block
+        self._cache(owner, key, block)
         self._changed.add(key)
         self._dropped.discard(key)
         insort(self._added.setdefault(owner, []), key)
 
+    def _cache(self, owner: int, key: int, block: Block) -> None:
+        self._blocks[key] = block
+        if second_of(key):
+            self._long.setdefault(owner, set()).add(key)
+
     def _drop(self, owner: int, key: int) -> None:
         del self._blocks[key]
+        self._long.get(owner, set()).discard(key)
         self._changed.discard(key)
         self._dropped.add(key)
         added = self._added.get(owner)

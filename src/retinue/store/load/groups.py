@@ -132,7 +132,8 @@ class GroupChanges:
         self._changes.create_keyed(
             (event.follower, event.followee)
             for event in events
-            if names.fold(event.follower) != names.fold(event.followee)
+            if self._changes.is_any_unknown(event.follower, event.followee)
+            and names.fold(event.follower) != names.fold(event.followee)
         )
         decisions: dict[int, Decision] = {}
         candidates: list[_Candidate] = []

@@ -74,6 +74,9 @@ class GraphChanges:
         """Create the accounts of events, if nothing stored mentions them."""
         self._accounts.create_plain(records, self.resolver.with_key)
 
+    def is_any_unknown(self, *keys: str) -> bool:
+        return any(self.resolver.with_key(key) is None for key in keys)
+
     def account_of(self, name: str) -> int:
         """Return the account that an imported name means; create it if needed."""
         return self.resolver.find(name) or self._accounts.create(names.keys_of_name(name)[0], name)
@@ -195,10 +198,13 @@ class GraphChanges:
             if found == (None, None) and names.fold(event.follower) == names.fold(event.followee):
                 return Verdict.SELF_FOLLOW
         pair = Pair(self.account_with_key(event.follower), self.account_with_key(event.followee))
+        is_future = event.at > _second(received_at)
+        if not is_future and self._future_events.is_empty:
+            return pair
         future = FutureEvent(*pair, "follow" if event.is_follow else "unfollow", event.at)
         if self._future_events.has(future):
             return Verdict.DUPLICATE
-        if event.at > _second(received_at):
+        if is_future:
             self._future_events.add(future)
         return pair
 

@@ -60,6 +60,10 @@ class FutureEvents:
     def begin(self) -> None:
         self._is_empty = self._table.is_empty()
 
+    @property
+    def is_empty(self) -> bool:
+        return self._is_empty
+
     def has(self, event: FutureEvent) -> bool:
         return not self._is_empty and self._table.has(event)
 
