@@ -15,7 +15,8 @@ from retinue.ingest.rejects import RejectsFile
 from retinue.ingest.tables import open_table
 from retinue.model import FollowEvent
 from retinue.store import writer as writers
-from retinue.store.layout.tables import ACCOUNT, LISTS
+from retinue.store.layout.sealing import unseal
+from retinue.store.layout.tables import ACCOUNT, LISTS, first_of, second_of
 from retinue.store.writer import EngineGraphWriter
 from support.bulk_twins import entries_of, key_of
 from support.clusters import NOW, ClusterStore, Kill, Stop, run
@@ -54,13 +55,23 @@ def lists(store: ClusterStore) -> object:
 
 
 def follows(store: ClusterStore) -> list[list[tuple[object, ...]]]:
-    """Return the follows of both directions without positions, which depend on the order of rows at one second."""
+    """Return the follows and histories of both directions.
+
+    They come without positions, which depend on the order of rows at one second.
+    """
     source = store.source()
     keys = {int(key): key_of(int(key), value) for key, value in source.all_rows(ACCOUNT)}
-    return [
-        sorted((keys[owner], keys[account], *times) for owner, _, account, *times in entries_of(source, tables.visible))
-        for tables in LISTS.values()
-    ]
+    found: list[list[tuple[object, ...]]] = []
+    for tables in LISTS.values():
+        entries = entries_of(source, tables.visible)
+        found.append(sorted((keys[owner], keys[account], *times) for owner, _, account, *times in entries))
+        found.append(
+            sorted(
+                (keys[first_of(key)], keys[second_of(key)], unseal(tables.histories, key, value))
+                for key, value in source.all_rows(tables.histories)
+            )
+        )
+    return found
 
 
 def again(store: ClusterStore) -> None:
@@ -70,7 +81,7 @@ def again(store: ClusterStore) -> None:
 
 
 def test_a_large_file_is_stored_like_its_rows(cluster_store: ClusterStore, many: Path) -> None:
-    """The follows are the same, and nothing is new in the file afterwards."""
+    """Follows and histories are the same, and nothing is new in the file afterwards."""
     again(cluster_store)
     by_row = load(cluster_store.writer_with(lambda: None), many, is_bulk=False)
     expected = follows(cluster_store)
