@@ -67,7 +67,7 @@ def follows(store: ClusterStore) -> list[list[tuple[object, ...]]]:
         found.append(sorted((keys[owner], keys[account], *times) for owner, _, account, *times in entries))
         found.append(
             sorted(
-                (keys[first_of(key)], keys[second_of(key)], unseal(tables.histories, key, value))
+                (keys[first_of(int(key))], keys[second_of(int(key))], unseal(tables.histories, key, value))
                 for key, value in source.all_rows(tables.histories)
             )
         )
