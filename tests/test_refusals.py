@@ -10,6 +10,7 @@ import pytest
 
 from retinue.errors import StoreUnavailable
 from retinue.model import Account, ErasureEvent, FollowEvent, PageRequest, PageRows, Profile, Visibility
+from retinue.store.cassandra.session import ReadRefused, TransientFailure
 from retinue.web.asgi import Application
 from retinue.web.routes import NOT_SERVED
 from retinue.web.routes import REVOKE_PATH as REVOKE
@@ -19,6 +20,7 @@ from support.service import FOLLOWERS, FOLLOWING, INFO, TOKEN, Service
 
 INVALID_TOKEN = "The access token is invalid or not found in the request."
 WITHHELD = "API cannot return this user's information"
+UNAVAILABLE = (StoreUnavailable, ReadRefused, TransientFailure)  # the latter two are kinds of the first
 COUNTS = f"{INFO}?fields=following_count,follower_count"
 RESEARCH = [FOLLOWING, FOLLOWERS, COUNTS]
 
@@ -382,10 +384,10 @@ class BrokenGraph:
 @pytest.mark.parametrize(
     ("error", "expected", "retry_after"),
     [
-        (StoreUnavailable("the disk is gone"), (503, "internal_error"), "1"),
+        *[(kind("the disk is gone"), (503, "internal_error"), "1") for kind in UNAVAILABLE],
         (ZeroDivisionError(), (500, "internal_error"), None),
     ],
-    ids=["store out of reach", "a fault of ours"],
+    ids=[*[kind.__name__ for kind in UNAVAILABLE], "a fault of ours"],
 )
 def test_internal_errors_use_the_error_envelope(
     service: Service,

@@ -6,6 +6,7 @@ was acknowledged is lost.
 
 import asyncio
 import os
+import subprocess
 import sys
 import threading
 import time
@@ -174,4 +175,5 @@ def status(session: Session) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(pytest.main(["-rP", __file__]))
+    # In a process of its own: pytest rewrites the asserts of `retinue`'s plugin, which is imported here.
+    sys.exit(subprocess.run((sys.executable, "-m", "pytest", "-rP", __file__), check=False).returncode)

@@ -182,7 +182,7 @@ class Application:
 
     def _refused(self, refusal: errors.Refusal, route: Route | None, request: Request, started: float) -> Reply:
         """Return an error in the form of its route. Errors before routing use the v2 envelope."""
-        spec = rendering.ERRORS[type(refusal)]
+        spec = rendering.spec_of(refusal)
         is_oauth = route is not None and route.is_oauth and not isinstance(refusal, errors.MethodNotAllowed)
         self._record(request, route, spec.status, spec.oauth_code if is_oauth else spec.code, started)
         if isinstance(refusal, errors.StoreUnavailable):

@@ -188,7 +188,7 @@ class FastPath:
             return None
         reply = error_reply(refusal, call.log_id)
         answer = encode_reply(reply, call.default_headers)
-        code, took = rendering.ERRORS[type(refusal)].code, int((self._clock.elapsed() - call.started) * 1e6)
+        code, took = rendering.spec_of(refusal).code, int((self._clock.elapsed() - call.started) * 1e6)
         outcome = RequestOutcome(call.log_id, call.head.endpoint, reply.status, code, took, call.peer)
         self._auditor.record(context, outcome)
         return answer

@@ -146,7 +146,7 @@ def failure_body(code: str, message: str) -> bytes:
 
 
 def _refused(refusal: errors.Refusal) -> Reply:
-    spec = rendering.ERRORS[type(refusal)]
+    spec = rendering.spec_of(refusal)
     body = failure_body(spec.code, rendering.message_of(refusal))
     return _reply_of(spec.status, body, refusal_headers(refusal, spec))
 

@@ -68,7 +68,7 @@ def usual_headers(body: bytes, log_id: str, status: QuotaState | None) -> Header
 
 def error_reply(refusal: errors.Refusal, log_id: str, *, is_oauth: bool = False) -> Reply:
     """Return the response to a refused request."""
-    spec = rendering.ERRORS[type(refusal)]
+    spec = rendering.spec_of(refusal)
     body = (rendering.oauth_error_body if is_oauth else rendering.error_body)(refusal, log_id)
     status = refusal if isinstance(refusal, QuotaState) else None
     return Reply(spec.status, [*usual_headers(body, log_id, status), *refusal_headers(refusal, spec)], body)

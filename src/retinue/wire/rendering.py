@@ -110,19 +110,24 @@ _encode = msgspec.json.Encoder().encode
 
 def error_body(refusal: errors.Refusal, log_id: str) -> bytes:
     """Return the v2 envelope of an error. Clients index into `data`, an empty object."""
-    spec = ERRORS[type(refusal)]
+    spec = spec_of(refusal)
     return _encode({"data": {}, "error": {"code": spec.code, "message": message_of(refusal), "log_id": log_id}})
 
 
 def oauth_error_body(refusal: errors.Refusal, log_id: str) -> bytes:
     """Return the flat form of an error, as in OAuth."""
-    spec = ERRORS[type(refusal)]
+    spec = spec_of(refusal)
     return _encode({"error": spec.oauth_code, "error_description": message_of(refusal), "log_id": log_id})
+
+
+def spec_of(refusal: errors.Refusal) -> ErrorSpec:
+    """Return how an error is answered: as its class, or as the nearest base that has an answer."""
+    return next(ERRORS[kind] for kind in type(refusal).__mro__ if kind in ERRORS)
 
 
 def message_of(refusal: errors.Refusal) -> str:
     """Return the message of an error, its detail shortened."""
-    return ERRORS[type(refusal)].message.format(detail=refusal.detail[:_MAX_QUOTED]).rstrip()
+    return spec_of(refusal).message.format(detail=refusal.detail[:_MAX_QUOTED]).rstrip()
 
 
 # --- answers --------------------------------------------------------------------------------------------------------
