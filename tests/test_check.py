@@ -1,11 +1,14 @@
 """`check` finds every broken invariant and says where it is. Damaged rows have right checksums here."""
 
+import asyncio
 from collections.abc import Callable, Sequence
+from contextlib import closing
 from pathlib import Path
 
 import msgspec
 import pytest
 
+from retinue.errors import StoreUnavailable
 from retinue.history import Moment
 from retinue.model import Visibility
 from retinue.store.layout.blocks import Block
@@ -24,6 +27,7 @@ from retinue.store.layout.tables import (
     pair_key,
 )
 from retinue.store.layout.tombstones import SECRET, STORE_ID
+from retinue.store.open import open_store
 from retinue.store.sqlite.files import access_path
 from support.broken_store import (
     CROWD,
@@ -357,6 +361,19 @@ def test_clients_that_a_server_would_refuse_are_found(broken_store: Path, change
 
     (problem,) = problems_of(broken_store)
     assert problem.startswith(f"{access_path(broken_store)}: table client, id ")
+
+
+@pytest.mark.parametrize("second", [-(2**63), -1, 253_402_300_800, 2**63 - 1])
+def test_tokens_that_a_server_would_refuse_are_found(broken_store: Path, second: int) -> None:
+    """Check counts tokens whose end is no second of a calendar; asked with one, the store reports the damage."""
+    token = f"INSERT INTO token VALUES (zeroblob(32), 1, {second})"
+    change(access_path(broken_store), _CLIENT, token)
+
+    assert problems_of(broken_store) == [
+        f"{access_path(broken_store)}: 1 rows of table token have an expires_at that is no second"
+    ]
+    with closing(open_store(str(broken_store)).access()) as access, pytest.raises(StoreUnavailable, match="expires_at"):
+        asyncio.run(access.find_grant(bytes(32)))
 
 
 @pytest.mark.parametrize(

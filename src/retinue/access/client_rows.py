@@ -30,7 +30,8 @@ SECRET_COLUMNS = ("secret", "former_secret", "former_until")
 GRANT_COLUMNS = ("not_before", "not_after", "key", "scopes", "id", "created_at", *_QUOTA_COLUMNS)
 
 _Count = Annotated[int, Meta(ge=0, le=2**53)]
-_Second = Annotated[int, Meta(ge=0, le=253_402_300_799)]  # up to the end of the year 9999
+LAST_SECOND = 253_402_300_799  # of the year 9999
+_Second = Annotated[int, Meta(ge=0, le=LAST_SECOND)]
 _Digest = Annotated[bytes, Meta(min_length=32, max_length=32)]
 _Hash = Annotated[bytes, Meta(min_length=20, max_length=20)]
 _TYPES = {
@@ -96,8 +97,10 @@ def checkpoint_of(row: Sequence[Any]) -> Checkpoint:
 def grant_of(token_expires_at: int, row: Sequence[Any]) -> TokenGrant:
     """Return a token's grant, given `GRANT_COLUMNS` of its client."""
     _require(_GRANT_TYPES, row, row[4])
-    if type(token_expires_at) is not int:
-        raise StoreUnavailable(f"table token, client {row[4]}: expires_at is not a number; it is damaged")
+    try:
+        msgspec.convert(token_expires_at, _Second)
+    except msgspec.ValidationError as error:
+        raise StoreUnavailable(f"table token, client {row[4]}: expires_at: {error}; it is damaged") from None
     not_before, not_after, key, scopes, number, created_at = row[:6]
     return TokenGrant(
         key,

@@ -15,6 +15,7 @@ from msgspec import structs
 from retinue.access.client_rows import (
     CLIENT_COLUMNS,
     GRANT_COLUMNS,
+    LAST_SECOND,
     SECRET_COLUMNS,
     VALUE_COLUMNS,
     checkpoint_of,
@@ -39,6 +40,7 @@ _GRANT = f"""
     FROM token JOIN client ON client.id = token.client
     WHERE token.digest = ? AND revoked_at IS NULL AND suspended_at IS NULL
 """
+_WRONG_TIMES = "SELECT count(*) FROM token WHERE expires_at NOT BETWEEN 0 AND {} HAVING count(*) > 0"
 _ROTATE = "UPDATE client SET former_secret = secret, former_until = ?, secret = ? WHERE key = ? RETURNING id"
 _CHECKPOINT = "SELECT secret, count, hash, before_count, before_hash, is_open FROM audit"
 _SAVE_CHECKPOINT = """
@@ -149,11 +151,13 @@ class SqliteAccess:
 
 
 def wrong_clients(execute: files.Execute) -> Iterator[str]:
-    """Yield clients that a server refuses, and wrong digests of tokens."""
+    """Yield clients that a server refuses, and counts of such tokens."""
     for row in execute(f"{_CLIENT} ORDER BY id"):
         yield from _refused(lambda row: secrets_of(client_of(row), row[-len(SECRET_COLUMNS) :]), row)
     for (count,) in execute("SELECT count(*) FROM token WHERE length(digest) <> 32 HAVING count(*) > 0"):
         yield f"{count} rows of table token have a digest that is not 32 bytes long"
+    for (count,) in execute(_WRONG_TIMES.format(LAST_SECOND)):
+        yield f"{count} rows of table token have an expires_at that is no second"
 
 
 def wrong_checkpoint(execute: files.Execute) -> Iterator[str]:
