@@ -21,12 +21,13 @@ from retinue.store.layout.tables import (
     CLAIM,
     META,
     RELOCATION,
+    SECRET,
+    STORE_ID,
     USERNAME,
     Key,
     Table,
     pair_key,
 )
-from retinue.store.layout.tombstones import SECRET, STORE_ID
 from retinue.store.open import open_store
 from retinue.store.sqlite.files import access_path
 from support.broken_store import (

@@ -18,8 +18,18 @@ from retinue.store.layout.histories import decode_moments, encode_moments
 from retinue.store.layout.lists import ListFacts
 from retinue.store.layout.relocations import MERGED, UNMERGED
 from retinue.store.layout.sealing import seal, unseal
-from retinue.store.layout.tables import LISTS, TABLES, Key, Table, first_of, pair_key, second_of
-from retinue.store.layout.tombstones import SECRET, STORE_ID, TOMBSTONES
+from retinue.store.layout.tables import (
+    LISTS,
+    SECRET,
+    STORE_ID,
+    TABLES,
+    TOMBSTONES,
+    Key,
+    Table,
+    first_of,
+    pair_key,
+    second_of,
+)
 from support.dict_engine import DictBackend
 from support.frozen_clock import FrozenClock
 

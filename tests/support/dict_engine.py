@@ -8,8 +8,7 @@ from typing import Any
 from retinue.model import Row
 from retinue.store.check.invariants import invariants
 from retinue.store.layout.sealing import seal
-from retinue.store.layout.tables import LAST_SECOND, META, TABLES, Changes, Key, Table, pair_key
-from retinue.store.layout.tombstones import new_meta
+from retinue.store.layout.tables import LAST_SECOND, META, TABLES, Changes, Key, Table, new_meta, pair_key
 from retinue.store.reading.reader import LayoutReader
 from retinue.store.writer import EngineGraphWriter
 from support.frozen_clock import FrozenClock

@@ -8,8 +8,7 @@ from retinue.store.cassandra import lease
 from retinue.store.cassandra.location import Location
 from retinue.store.cassandra.session import Session
 from retinue.store.layout.sealing import seal
-from retinue.store.layout.tables import META
-from retinue.store.layout.tombstones import new_meta
+from retinue.store.layout.tables import META, new_meta
 
 VERSION = 2
 _REPLICATED = 'CREATE KEYSPACE IF NOT EXISTS "{keyspace}" WITH replication = {replication}'

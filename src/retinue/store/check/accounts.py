@@ -9,8 +9,18 @@ from retinue import names
 from retinue.model import Visibility
 from retinue.store.layout.accounts import HIDDEN, LAST_ID, VISIBLE, StoredAccount, decode_account, kind_of
 from retinue.store.layout.sealing import content_of, unseal
-from retinue.store.layout.tables import ACCOUNT, ACCOUNT_KEY, CLAIM, META, USERNAME, Source, Table
-from retinue.store.layout.tombstones import SECRET, SECRET_BYTES, STORE_ID
+from retinue.store.layout.tables import (
+    ACCOUNT,
+    ACCOUNT_KEY,
+    CLAIM,
+    META,
+    SECRET,
+    SECRET_BYTES,
+    STORE_ID,
+    USERNAME,
+    Source,
+    Table,
+)
 
 
 def accounts_of(source: Source) -> Iterator[tuple[int, StoredAccount | None]]:

@@ -6,8 +6,7 @@ from pathlib import Path
 
 from retinue.store.layout.accounts import LAST_ID, LAST_REVISION, decode_account
 from retinue.store.layout.sealing import content_of, number_of, unseal
-from retinue.store.layout.tables import ACCOUNT, CHANGE, META, Source
-from retinue.store.layout.tombstones import STORE_ID
+from retinue.store.layout.tables import ACCOUNT, CHANGE, META, STORE_ID, Source
 from retinue.store.reading.row_file import SLOTS_AT_ONCE, RowFile, Slots
 from retinue.store.reading.row_file_update import EncodeText, text_of
 

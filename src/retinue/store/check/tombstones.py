@@ -6,9 +6,17 @@ import msgspec
 
 from retinue.store.layout.accounts import LAST_ID, LAST_REVISION, MAX_CHANGES
 from retinue.store.layout.sealing import content_of, number_of, unseal
-from retinue.store.layout.tables import ACCOUNT, CHANGE, FUTURE_EVENT, TOMBSTONE, Source, first_of, second_of
-from retinue.store.layout.tables import pair_key as key_of
-from retinue.store.layout.tombstones import TOMBSTONES
+from retinue.store.layout.tables import (
+    ACCOUNT,
+    CHANGE,
+    FUTURE_EVENT,
+    TOMBSTONE,
+    TOMBSTONES,
+    Source,
+    first_of,
+    pair_key,
+    second_of,
+)
 
 _DIGEST_CHARACTERS = 64
 
@@ -47,7 +55,7 @@ def wrong_future_events(source: Source) -> Iterator[str]:
         account, other = first_of(key), second_of(key)
         if not _exists(source, account) or (other and not _exists(source, other)):
             yield f"account {account}: has a future event with account {other}, and one of them does not exist"
-        elif other and sorted(_digests(source, key)) != sorted(_digests(source, key_of(other, account))):
+        elif other and sorted(_digests(source, key)) != sorted(_digests(source, pair_key(other, account))):
             yield f"account {account}: its future events with account {other} differ from those that this one has"
         else:
             unseal(FUTURE_EVENT, key, value)

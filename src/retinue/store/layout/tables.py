@@ -4,6 +4,7 @@ A row is a key and bytes. A key is a number, a text, or a pair of 31 and 32 bits
 the same first number are adjacent, ordered by the second.
 """
 
+import secrets
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from enum import Enum
@@ -16,6 +17,9 @@ from retinue.model import Direction
 LAST_SECOND = 0xFFFFFFFF  # the last slot of a list
 LARGEST_ID = 0x7FFFFFFF
 LARGEST_KEY = 0x7FFFFFFFFFFFFFFF
+
+SECRET, STORE_ID, TOMBSTONES = "secret", "store_id", "tombstones"  # keys of the table META
+SECRET_BYTES = 32
 
 _SHIFT = 32
 
@@ -79,6 +83,16 @@ TABLES = (
     *(META, ACCOUNT, ACCOUNT_KEY, USERNAME, CLAIM, CHANGE, RELOCATION, TOMBSTONE, FUTURE_EVENT),
     *(table for tables in LISTS.values() for table in tables),
 )
+
+
+def new_meta() -> dict[str, bytes]:
+    """Return the rows of the table META of a new store."""
+    return {SECRET: secrets.token_bytes(SECRET_BYTES), STORE_ID: new_store_id()}
+
+
+def new_store_id() -> bytes:
+    """Return a random id, by which a row file knows its store."""
+    return secrets.token_bytes(16)
 
 
 def pair_key(first: int, second: int) -> int:

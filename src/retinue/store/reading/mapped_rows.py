@@ -7,8 +7,7 @@ import numpy as np
 
 from retinue.model import RowEncoding
 from retinue.store.layout.sealing import unseal
-from retinue.store.layout.tables import META
-from retinue.store.layout.tombstones import STORE_ID
+from retinue.store.layout.tables import META, STORE_ID
 from retinue.store.reading.account_cache import AccountCache
 from retinue.store.reading.row_file import Ids, RowFile
 

@@ -18,9 +18,8 @@ from retinue.model import AccountRecord
 from retinue.store.contract import NotAKey, Verdict
 from retinue.store.layout.accounts import AccountTable, StoredAccount, names_of
 from retinue.store.layout.relocations import RelocationQueue
-from retinue.store.layout.tombstones import FutureEventTable
 from retinue.store.rules.resolver import Resolver
-from retinue.store.rules.tombstones import Tombstones
+from retinue.store.rules.tombstones import FutureEvents, Tombstones
 
 PROFILE_FIELDS = ("bio_description", "avatar_url", "bio_url", "is_verified", "likes_count", "video_count")
 _PROFILE = attrgetter(*PROFILE_FIELDS)
@@ -33,7 +32,7 @@ class Accounts:
     def __init__(
         self,
         table: AccountTable,
-        future_events: FutureEventTable,
+        future_events: FutureEvents,
         resolver: Resolver,
         relocations: RelocationQueue,
         tombstones: Tombstones,

@@ -13,12 +13,11 @@ from retinue.store.layout.accounts import AccountTable
 from retinue.store.layout.relocations import RelocationQueue
 from retinue.store.layout.rows import Rows
 from retinue.store.layout.tables import LAST_SECOND
-from retinue.store.layout.tombstones import FutureEvent, FutureEventTable, TombstoneTable
 from retinue.store.rules.accounts import Accounts
 from retinue.store.rules.pairs import Pair, Pairs, Positions
 from retinue.store.rules.relocation import Relocator
 from retinue.store.rules.resolver import Resolver
-from retinue.store.rules.tombstones import FutureEvents, Tombstones, digest_of_record
+from retinue.store.rules.tombstones import FutureEvent, FutureEvents, Tombstones, digest_of_record
 
 _COUNTED = (Verdict.ACCEPTED, Verdict.DUPLICATE)
 
@@ -30,10 +29,9 @@ class GraphChanges:
         self.account_table = AccountTable(rows)
         queue = RelocationQueue(rows)
         self.resolver = Resolver(self.account_table)
-        self.tombstones = Tombstones(TombstoneTable(rows))
-        future_events = FutureEventTable(rows)
-        self._future_events = FutureEvents(future_events)
-        self._accounts = Accounts(self.account_table, future_events, self.resolver, queue, self.tombstones)
+        self.tombstones = Tombstones(rows)
+        self._future_events = FutureEvents(rows)
+        self._accounts = Accounts(self.account_table, self._future_events, self.resolver, queue, self.tombstones)
         self.pairs = Pairs(rows, self.account_table)
         self._relocator = Relocator(queue, self.account_table, self.pairs)
 

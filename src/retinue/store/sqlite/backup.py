@@ -10,8 +10,7 @@ import apsw
 from retinue.durable import sync
 from retinue.errors import InputError, StoreError
 from retinue.store.layout.sealing import seal
-from retinue.store.layout.tables import META
-from retinue.store.layout.tombstones import STORE_ID, new_store_id
+from retinue.store.layout.tables import META, STORE_ID, new_store_id
 from retinue.store.sqlite import files
 from retinue.store.sqlite.files import ACCESS, GRAPH, Kind, access_path
 from retinue.temporary import TemporaryFolder

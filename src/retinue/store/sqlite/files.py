@@ -19,8 +19,7 @@ from retinue.durable import write_atomically
 from retinue.errors import MissingStore, NotAStore, StoreError, StoreUnavailable, UnsupportedSchema
 from retinue.safe_files import exposure, folder_exposure
 from retinue.store.layout.sealing import seal
-from retinue.store.layout.tables import META
-from retinue.store.layout.tombstones import new_meta
+from retinue.store.layout.tables import META, new_meta
 
 # Older versions can lose committed transactions when several processes check-point one WAL.
 OLDEST_SQLITE = (3, 51, 3)
