@@ -19,7 +19,7 @@ from retinue.quota.file_counters import FileQuotaCounters
 from retinue.store.cassandra import keyspace as cluster
 from retinue.store.cassandra.check import CassandraChecker
 from retinue.store.cassandra.engine import CassandraEngine
-from retinue.store.cassandra.graph import CassandraGraph, CassandraScan
+from retinue.store.cassandra.graph import CassandraGraph, open_scan
 from retinue.store.cassandra.location import parse
 from retinue.store.cassandra.retry import Backoff
 from retinue.store.cassandra.session import Session, TransientFailure
@@ -194,7 +194,7 @@ class KeyspaceBackend:
 
     def open_whole(self) -> OpenScan:
         """The graph, for reading from one end to the other."""
-        return CassandraScan(self._session)
+        return open_scan(self._session)
 
     def open_access(self) -> OpenAccess:
         """Clients and tokens."""

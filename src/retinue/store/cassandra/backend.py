@@ -20,13 +20,14 @@ from retinue.quota.file_counters import FileQuotaCounters
 from retinue.store.cassandra import keyspace
 from retinue.store.cassandra.check import CassandraChecker
 from retinue.store.cassandra.engine import CassandraEngine
-from retinue.store.cassandra.graph import CassandraGraph, CassandraRowFile, CassandraScan
+from retinue.store.cassandra.graph import CassandraGraph, CassandraRowFile, open_scan
 from retinue.store.cassandra.location import SCHEME, Location
 from retinue.store.cassandra.retry import Backoff
 from retinue.store.cassandra.session import Session
 from retinue.store.contract import EncodedRows
 from retinue.store.paths import Reach, StorePaths
 from retinue.store.reading.mapped_rows import MappedRows
+from retinue.store.reading.scan import LayoutScan
 from retinue.store.writer import EngineGraphWriter
 
 ROWS_MODE = 0o600
@@ -73,8 +74,8 @@ class CassandraStore:
         engine = CassandraEngine(self._session(), token_hex(_NODE_BYTES), _backoff(clock), SystemRandom().random)
         return EngineGraphWriter(engine, clock)
 
-    def scan(self) -> CassandraScan:
-        return CassandraScan(self._session())
+    def scan(self) -> LayoutScan:
+        return open_scan(self._session())
 
     def access(self) -> CassandraAccess:
         return CassandraAccess(self._session(), self._node())

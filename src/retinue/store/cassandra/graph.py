@@ -5,15 +5,14 @@ apparent damage is read again.
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Coroutine, Iterable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Sequence
 from itertools import chain
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
 from retinue.clock import Clock
 from retinue.errors import StoreUnavailable
-from retinue.model import Account, AccountRecord, PageRequest, PageRows, Profile, RowEncoding, Shown_co
-from retinue.store.bulk import Intervals
+from retinue.model import Account, PageRequest, PageRows, Profile, RowEncoding, Shown_co
 from retinue.store.cassandra.lease import STATE
 from retinue.store.cassandra.parts import ListPart, PartDirectory, sealed_pointer
 from retinue.store.cassandra.places import LAST_SLOT, NEWEST, PLACES, PLAIN, key_of, slot_of
@@ -151,23 +150,11 @@ class CassandraGraph(Generic[Shown_co]):
             self.reader.verifies_links = True
 
 
-class CassandraScan:
-    """A `GraphScan`. Writers may work meanwhile."""
-
-    def __init__(self, session: Session) -> None:
-        self._session = session
-        parts = PartDirectory()
-        parts.load(session)
-        self._scan = LayoutScan(CassandraSource(session, parts))
-
-    def accounts(self) -> Iterator[list[tuple[int, AccountRecord]]]:
-        return self._scan.accounts()
-
-    def intervals(self, *, with_ended: bool) -> Iterator[Intervals]:
-        return self._scan.intervals(with_ended=with_ended)
-
-    def close(self) -> None:
-        self._session.close()
+def open_scan(session: Session) -> LayoutScan:
+    """Return a scan of the graph. Writers may work meanwhile."""
+    parts = PartDirectory()
+    parts.load(session)
+    return LayoutScan(CassandraSource(session, parts), session.close)
 
 
 class CassandraRowFile:

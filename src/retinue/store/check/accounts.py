@@ -23,13 +23,6 @@ from retinue.store.layout.tables import (
 )
 
 
-def accounts_of(source: Source) -> Iterator[tuple[int, StoredAccount | None]]:
-    """Yield every account with its id, None for an erased one."""
-    for account_id, value in source.all_rows(ACCOUNT):
-        assert isinstance(account_id, int)
-        yield account_id, decode_account(account_id, unseal(ACCOUNT, account_id, value))
-
-
 def wrong_meta(source: Source) -> Iterator[str]:
     """Yield faults in the store's own values."""
     secret, last_id = (content_of(source, META, key) for key in (SECRET, LAST_ID))

@@ -10,7 +10,7 @@ from typing import NamedTuple
 import numpy as np
 
 from retinue.model import Direction
-from retinue.store.layout.columns import Chosen, Entries, Numbers, decode_blocks, is_among, unlinked
+from retinue.store.layout.columns import Entries, Numbers, decode_blocks, unlinked
 from retinue.store.layout.sealing import unseal
 from retinue.store.layout.tables import LAST_SECOND, LISTS, Source, Table, first_of
 
@@ -91,28 +91,3 @@ def _columns(table: Table, rows: Sequence[tuple[int, bytes]]) -> BlockColumns:
     counts = np.fromiter((content[0] for content in contents), np.int64, len(contents))
     blocks = np.repeat(np.arange(len(keys)), counts)
     return BlockColumns(np.array(keys, np.int64), entries, blocks, np.array(list(unlinked(keys, contents)), np.int64))
-
-
-def sums_of(part: Part, direction: Direction, buckets: int) -> "np.ndarray[tuple[int], np.dtype[np.uint64]]":
-    """Return sums over the follows in each bucket of followers.
-
-    Any difference changes a sum.
-    """
-    entries = part.entries
-    both = (entries.owners, entries.accounts)[:: 1 if direction is Direction.FOLLOWING else -1]
-    mixed = np.zeros(entries.size, np.uint64)
-    for column in (*both, entries.starts, entries.ends):
-        mixed = (mixed ^ column.astype(np.uint64)) * np.uint64(0x9E3779B97F4A7C15)
-        mixed ^= mixed >> np.uint64(29)
-    sums = np.zeros(buckets, np.uint64)
-    np.add.at(sums, both[0] % buckets, mixed)
-    return sums
-
-
-def follows_of(part: Part, direction: Direction, chosen: Numbers, buckets: int) -> Iterator[tuple[int, int, int, int]]:
-    """Yield follower, followee, start and end of follows in some buckets."""
-    entries = part.entries
-    both = (entries.owners, entries.accounts)[:: 1 if direction is Direction.FOLLOWING else -1]
-    is_chosen: Chosen = is_among(both[0] % buckets, chosen)
-    columns = (*both, entries.starts, entries.ends)
-    yield from zip(*(column[is_chosen].tolist() for column in columns), strict=True)

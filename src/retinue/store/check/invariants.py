@@ -6,12 +6,13 @@ import numpy as np
 
 from retinue.errors import StoreUnavailable
 from retinue.model import Direction
-from retinue.store.check.accounts import accounts_of, wrong_finders, wrong_meta, wrong_names
+from retinue.store.check.accounts import wrong_finders, wrong_meta, wrong_names
 from retinue.store.check.columns import parts_of
 from retinue.store.check.lists import one_sided, one_sided_histories, wrong_lists, wrong_visibility
 from retinue.store.check.tombstones import wrong_changes, wrong_future_events, wrong_tombstones
+from retinue.store.layout.accounts import kind_of
 from retinue.store.layout.sealing import unseal
-from retinue.store.layout.tables import CHANGE, FUTURE_EVENT, META, RELOCATION, TOMBSTONE, Source
+from retinue.store.layout.tables import ACCOUNT, CHANGE, FUTURE_EVENT, META, RELOCATION, TOMBSTONE, Source
 
 _UNRELATED = META, CHANGE, RELOCATION, TOMBSTONE, FUTURE_EVENT  # no other row tells what is in them
 
@@ -43,7 +44,7 @@ def _damaged_rows(source: Source) -> Iterator[str]:
 
 def facts(source: Source) -> dict[str, int]:
     """Return numbers of accounts and follows, and the largest displacement in seconds."""
-    count = sum(account is not None for _, account in accounts_of(source))
+    count = sum(kind_of(unseal(ACCOUNT, key, value)) > 0 for key, value in source.all_rows(ACCOUNT))
     return {"accounts": count, **_count_follows(source)}
 
 

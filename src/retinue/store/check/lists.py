@@ -1,15 +1,16 @@
 """The invariants of lists: valid blocks, unique slots, equal directions, true histories."""
 
 from collections import Counter, defaultdict
-from collections.abc import Iterator
-from zlib import crc32
+from collections.abc import Callable, Iterator
+from functools import partial
+from itertools import islice
 
 import numpy as np
 from numpy.typing import NDArray
 
 from retinue.history import Interval, Moment, intervals
 from retinue.model import Direction
-from retinue.store.check.columns import BlockColumns, Part, follows_of, parts_of, sums_of
+from retinue.store.check.columns import BlockColumns, Part, parts_of
 from retinue.store.layout.accounts import kind_of
 from retinue.store.layout.columns import Chosen, Numbers, is_among
 from retinue.store.layout.histories import Moments, decode_moments
@@ -30,6 +31,7 @@ from retinue.store.layout.tables import (
 )
 
 _BUCKETS = 4096
+_HISTORIES_AT_ONCE = 20_000
 _ERASED, _VISIBLE = 0, 2
 _MISSING = 3
 
@@ -48,6 +50,8 @@ def wrong_lists(source: Source, direction: Direction) -> Iterator[str]:
 
 
 Kinds = NDArray[np.int8]
+Sums = NDArray[np.uint64]
+Columns = tuple[Numbers, ...]  # followers, followees, and what their lists say
 Found = Iterator[tuple[int, str]]  # the owner of a list, and what is wrong with it
 
 
@@ -183,49 +187,64 @@ def _has_entries(source: Source, tables: ListTables, owner: int) -> bool:
 
 
 def one_sided(source: Source) -> Iterator[str]:
-    """Yield intervals that only one of two lists has.
-
-    Sums over buckets come first, so memory stays small.
-    """
-    sums = [
-        sum((sums_of(part, direction, _BUCKETS) for part in parts_of(source, direction)), np.zeros(_BUCKETS, np.uint64))
-        for direction in Direction
-    ]
-    wrong = np.flatnonzero(sums[0] != sums[1])
-    if not len(wrong):
-        return
-    forth, back = (
-        Counter(
-            follow for part in parts_of(source, direction) for follow in follows_of(part, direction, wrong, _BUCKETS)
-        )
-        for direction in Direction
-    )
-    for follow, _ in sorted(((forth - back) + (back - forth)).items()):
-        follower, followee, start, end = follow
-        has = "following" if forth[follow] else "followers"
-        yield f"account {follower} follows {followee} from {start} to {end or 'now'} in the {has} list only"
+    """Yield intervals that only one of two lists has."""
+    for (follower, followee, start, end), direction in _unmatched(partial(_intervals_of, source)):
+        yield f"account {follower} follows {followee} from {start} to {end or 'now'} in the {direction.value} list only"
 
 
 def one_sided_histories(source: Source) -> Iterator[str]:
     """Yield histories that differ between the two lists of a pair."""
-    sums = [[0] * _BUCKETS for _ in Direction]
-    for of_direction, direction in zip(sums, Direction, strict=True):
-        for follower, followee, content in _histories(source, direction):
-            of_direction[follower % _BUCKETS] += crc32(content, followee) * (follower + 1)
-    wrong = {bucket for bucket, (forth, back) in enumerate(zip(*sums, strict=True)) if forth != back}
-    if not wrong:
-        return
-    found = [{each for each in _histories(source, direction) if each[0] % _BUCKETS in wrong} for direction in Direction]
-    for follower, followee in sorted({each[:2] for each in found[0] ^ found[1]}):
+    for follower, followee in sorted({row[:2] for row, _ in _unmatched(partial(_events_of, source))}):
         yield f"the histories of account {follower}, which follows {followee}, differ in the two lists"
 
 
-def _histories(source: Source, direction: Direction) -> Iterator[tuple[int, int, bytes]]:
+def _unmatched(columns_of: Callable[[Direction], Iterator[Columns]]) -> Iterator[tuple[tuple[int, ...], Direction]]:
+    """Yield the rows that only one direction has. Sums over buckets come first, so memory stays small."""
+    sums = [sum(map(_sums, columns_of(direction)), np.zeros(_BUCKETS, np.uint64)) for direction in Direction]
+    wrong = np.flatnonzero(sums[0] != sums[1])
+    if not len(wrong):
+        return
+    forth, back = (
+        Counter(row for columns in columns_of(direction) for row in _rows(columns, wrong)) for direction in Direction
+    )
+    for row in sorted((forth - back) + (back - forth)):
+        yield row, Direction.FOLLOWING if forth[row] else Direction.FOLLOWERS
+
+
+def _intervals_of(source: Source, direction: Direction) -> Iterator[Columns]:
+    for part in parts_of(source, direction):
+        entries = part.entries
+        yield (*_pair(direction, entries.owners, entries.accounts), entries.starts, entries.ends)
+
+
+def _events_of(source: Source, direction: Direction) -> Iterator[Columns]:
     table = LISTS[direction].histories
-    for key, value in source.all_rows(table):
-        pair = first_of(int(key)), second_of(int(key))
-        follower, followee = pair if direction is Direction.FOLLOWING else pair[::-1]
-        yield follower, followee, unseal(table, key, value)
+    stored = source.all_rows(table)
+    while part := list(islice(stored, _HISTORIES_AT_ONCE)):
+        contents = [unseal(table, key, value) for key, value in part]
+        keys = np.repeat(np.array([key for key, _ in part], np.int64), [len(content) // 8 for content in contents])
+        events = np.frombuffer(b"".join(contents), "<u8").astype(np.int64)
+        yield (*_pair(direction, keys >> 32, keys & LAST_SECOND), events)
+
+
+def _pair(direction: Direction, owners: Numbers, accounts: Numbers) -> tuple[Numbers, Numbers]:
+    return (owners, accounts) if direction is Direction.FOLLOWING else (accounts, owners)
+
+
+def _sums(columns: Columns) -> Sums:
+    """Return sums over the rows in each bucket of followers. Any difference changes a sum."""
+    mixed = np.zeros(len(columns[0]), np.uint64)
+    for column in columns:
+        mixed = (mixed ^ column.astype(np.uint64)) * np.uint64(0x9E3779B97F4A7C15)
+        mixed ^= mixed >> np.uint64(29)
+    sums = np.zeros(_BUCKETS, np.uint64)
+    np.add.at(sums, columns[0] % _BUCKETS, mixed)
+    return sums
+
+
+def _rows(columns: Columns, buckets: Numbers) -> Iterator[tuple[int, ...]]:
+    is_chosen = is_among(columns[0] % _BUCKETS, buckets)
+    return zip(*(column[is_chosen].tolist() for column in columns), strict=True)
 
 
 def wrong_visibility(source: Source) -> Iterator[str]:

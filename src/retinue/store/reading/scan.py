@@ -1,6 +1,7 @@
 """Reading a whole graph: all accounts, then all intervals with both positions."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, nullcontext
 from itertools import islice, pairwise
 from typing import Any
 
@@ -20,29 +21,38 @@ _BLOCKS_AT_ONCE = 4_000
 
 
 class LayoutScan:
-    """A `GraphScan` over a source of one state."""
+    """A `GraphScan` over a source. `translated` translates the errors of its engine."""
 
-    def __init__(self, source: Source) -> None:
+    def __init__(
+        self,
+        source: Source,
+        close: Callable[[], None],
+        translated: Callable[[], AbstractContextManager[None]] = nullcontext,
+    ) -> None:
         self._source = source
+        self.close = close
+        self._translated = translated
 
     def accounts(self) -> Iterator[list[tuple[int, AccountRecord]]]:
-        rows = self._source.all_rows(ACCOUNT)
-        while part := list(islice(rows, _ROWS_AT_ONCE)):
-            accounts = [decode_account(int(key), unseal(ACCOUNT, key, value)) for key, value in part]
-            yield [(account.id, _record(account)) for account in accounts if account is not None]
+        with self._translated():
+            rows = self._source.all_rows(ACCOUNT)
+            while part := list(islice(rows, _ROWS_AT_ONCE)):
+                accounts = [decode_account(int(key), unseal(ACCOUNT, key, value)) for key, value in part]
+                yield [(account.id, _record(account)) for account in accounts if account is not None]
 
     def intervals(self, *, with_ended: bool) -> Iterator[Intervals]:
-        displaced = sum(
-            int((entries.positions != entries.starts).sum()) for entries in self._entries(Direction.FOLLOWERS)
-        )
-        passes = 1 + displaced // MAX_DISPLACED
-        for number in range(passes):
-            slots = _FollowersSlots(self._entries(Direction.FOLLOWERS), passes, number)
-            for entries in self._entries(Direction.FOLLOWING):
-                chosen = entries.owners % passes == number
-                if not with_ended:
-                    chosen &= entries.ends == 0
-                yield slots.intervals(entries.where(chosen))
+        with self._translated():
+            displaced = sum(
+                int((entries.positions != entries.starts).sum()) for entries in self._entries(Direction.FOLLOWERS)
+            )
+            passes = 1 + displaced // MAX_DISPLACED
+            for number in range(passes):
+                slots = _FollowersSlots(self._entries(Direction.FOLLOWERS), passes, number)
+                for entries in self._entries(Direction.FOLLOWING):
+                    chosen = entries.owners % passes == number
+                    if not with_ended:
+                        chosen &= entries.ends == 0
+                    yield slots.intervals(entries.where(chosen))
 
     def _entries(self, direction: Direction) -> Iterator[Entries]:
         for table in (LISTS[direction].visible, LISTS[direction].hidden):

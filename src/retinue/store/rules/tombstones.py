@@ -77,7 +77,7 @@ class FutureEvent(NamedTuple):
 
 
 class FutureEvents:
-    """Events that claimed a time after their receipt, by both of their accounts.
+    """Events that claimed a time after their receipt.
 
     They take effect at their receipt. A second delivery is later, but must be a duplicate.
     """

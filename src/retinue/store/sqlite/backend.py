@@ -12,12 +12,13 @@ from retinue.quota.file_counters import FileQuotaCounters
 from retinue.store.check.row_file import wrong_rows
 from retinue.store.paths import Reach, StorePaths
 from retinue.store.reading.mapped_rows import MappedRows
+from retinue.store.reading.scan import LayoutScan
 from retinue.store.sqlite import files
 from retinue.store.sqlite.backup import back_up
 from retinue.store.sqlite.check import SqliteChecker
 from retinue.store.sqlite.engine import SqliteEngine
 from retinue.store.sqlite.fast_graph import SqliteFastGraph
-from retinue.store.sqlite.graph import SqliteGraph, SqliteRowFile, SqliteScan
+from retinue.store.sqlite.graph import SqliteGraph, SqliteRowFile, open_scan
 from retinue.store.writer import EngineGraphWriter
 
 _MIB = 1024 * 1024
@@ -62,8 +63,8 @@ class SqliteStore:
     def writer(self, clock: Clock) -> EngineGraphWriter:
         return EngineGraphWriter(SqliteEngine(self._path, self.paths.rows), clock)
 
-    def scan(self) -> SqliteScan:
-        return SqliteScan(self._path)
+    def scan(self) -> LayoutScan:
+        return open_scan(self._path)
 
     def access(self) -> SqliteAccess:
         files.open_for_reading(self._path, files.GRAPH).close()  # its errors come first, since it is what was named

@@ -1,13 +1,12 @@
 """Reading the follow graph from its SQLite file."""
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import Generic
 
 from retinue.clock import Clock
-from retinue.model import Account, AccountRecord, PageRequest, PageRows, Profile, RowEncoding, Shown_co
-from retinue.store.bulk import Intervals
+from retinue.model import Account, PageRequest, PageRows, Profile, RowEncoding, Shown_co
 from retinue.store.layout.tables import Key, Table
 from retinue.store.reading.reader import LayoutReader
 from retinue.store.reading.row_file_update import RowFileUpdate, boot_id
@@ -47,11 +46,8 @@ class SqliteGraph(Generic[Shown_co]):
     """
 
     def __init__(self, path: Path, clock: Clock, encode: Callable[[str, str], Shown_co]) -> None:
-        with ExitStack() as opened:
-            self.connection = files.open_for_reading(path, files.GRAPH)
-            opened.callback(self.connection.close)
-            self.reader = LayoutReader(_ReadySource(SqliteSource(self.connection)), clock, encode)
-            opened.pop_all()
+        self.connection = files.open_for_reading(path, files.GRAPH)
+        self.reader = LayoutReader(_ReadySource(SqliteSource(self.connection)), clock, encode)
 
     async def find_account(self, folded: str) -> Account | None:
         with files.translated(), files.one_state(self.connection):
@@ -72,29 +68,12 @@ class SqliteGraph(Generic[Shown_co]):
         self.connection.close()
 
 
-class SqliteScan(LayoutScan):
-    """A `GraphScan` in one read transaction."""
-
-    def __init__(self, path: Path) -> None:
-        with ExitStack() as opened:
-            connection = files.open_for_reading(path, files.GRAPH)
-            opened.callback(connection.close)
-            opened.enter_context(files.one_state(connection))
-            super().__init__(SqliteSource(connection))
-            self._opened = opened.pop_all()
-
-    def accounts(self) -> Iterator[list[tuple[int, AccountRecord]]]:
-        """Yield all accounts that were not erased, with their ids."""
-        with files.translated():
-            yield from super().accounts()
-
-    def intervals(self, *, with_ended: bool) -> Iterator[Intervals]:
-        """Yield each open interval once, and with `with_ended` each ended one."""
-        with files.translated():
-            yield from super().intervals(with_ended=with_ended)
-
-    def close(self) -> None:
-        self._opened.close()
+def open_scan(path: Path) -> LayoutScan:
+    """Return a scan in one read transaction."""
+    with ExitStack() as opened:
+        connection = opened.enter_context(closing(files.open_for_reading(path, files.GRAPH)))
+        opened.enter_context(files.one_state(connection))
+        return LayoutScan(SqliteSource(connection), opened.pop_all().close, files.translated)
 
 
 class SqliteRowFile(RowFileUpdate):
