@@ -33,6 +33,7 @@ from retinue.store.writer import EngineGraphWriter
 ROWS_MODE = 0o600
 
 _NODE_BYTES = 8
+_FEW_READS = 8
 
 
 class CassandraStore:
@@ -68,7 +69,8 @@ class CassandraStore:
         return graph, NoFastGraph()
 
     def row_file(self, encoding: RowEncoding) -> CassandraRowFile:
-        return CassandraRowFile(self._session(), self._rows, encoding)
+        session = keyspace.open_session(self._location, _FEW_READS)  # so that pages need not wait
+        return CassandraRowFile(session, self._rows, encoding)
 
     def writer(self, clock: Clock) -> EngineGraphWriter:
         engine = CassandraEngine(self._session(), token_hex(_NODE_BYTES), _backoff(clock), SystemRandom().random)
@@ -88,7 +90,7 @@ class CassandraStore:
         return CassandraChecker(self._session(), _backoff(clock))
 
     def back_up(self, target: Path, on_progress: Callable[[int, int], None]) -> None:  # noqa: ARG002 - of the contract
-        raise _no_file()
+        raise InputError(f"--store {SCHEME}://...: this is for a store in a SQLite file; give its path")
 
     def files(self) -> list[Path]:
         return [path for path in (self.paths.quotas,) if path.exists()]
@@ -111,7 +113,12 @@ class CassandraStore:
         return keyspace.open_session(self._location)
 
     def _node(self) -> str:
-        return _node_in(self.paths.lock)
+        """Return this machine's name among the servers of a cluster."""
+        path = self.paths.lock
+        if not path.exists():
+            with write_atomically(path, replaces=False, mode=PUBLIC) as unfinished:
+                unfinished.write_text(token_hex(_NODE_BYTES))
+        return path.read_text()
 
 
 class NoFastGraph:
@@ -125,18 +132,6 @@ class NoFastGraph:
 
     def close(self) -> None:
         """Do nothing."""
-
-
-def _no_file() -> InputError:
-    return InputError(f"--store {SCHEME}://...: this is for a store in a SQLite file; give its path")
-
-
-def _node_in(path: Path) -> str:
-    """Return this machine's name among the servers of a cluster."""
-    if not path.exists():
-        with write_atomically(path, replaces=False, mode=PUBLIC) as unfinished:
-            unfinished.write_text(token_hex(_NODE_BYTES))
-    return path.read_text()
 
 
 def _backoff(clock: Clock) -> Backoff:

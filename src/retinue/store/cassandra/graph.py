@@ -18,7 +18,7 @@ from retinue.store.cassandra.parts import ListPart, PartDirectory, sealed_pointe
 from retinue.store.cassandra.places import LAST_SLOT, NEWEST, PLACES, PLAIN, key_of, slot_of
 from retinue.store.cassandra.session import Session
 from retinue.store.cassandra.source import CassandraSource
-from retinue.store.cassandra.statements import Row, Statement, chunks
+from retinue.store.cassandra.statements import Row, chunks
 from retinue.store.layout.sealing import damaged
 from retinue.store.layout.tables import Key, Table
 from retinue.store.reading.reader import LayoutReader
@@ -29,7 +29,6 @@ MAX_TRIES = 20
 _PAUSE_SECONDS = 0.05
 _KEYS_AT_ONCE = 25
 _ALL = 1 << 30
-_FEW = 8
 
 _GET = "SELECT key, value FROM {} WHERE key IN ?"
 _DOWN = (
@@ -66,18 +65,12 @@ class CassandraRows:
             assert first == last
             rows = await self._down(table, first, high_slot, most)
             return [(key, value) for key, value in rows if key >= low]
-        owners = range(first, last + 1)
-        lows = [low_slot if owner == first else 0 for owner in owners]
-        highs = [high_slot if owner == last else LAST_SLOT for owner in owners]
-        found = await _all(
-            self._part(table, (owner, NEWEST), slots, most) for owner, *slots in zip(owners, lows, highs, strict=True)
-        )
-        ascending: list[tuple[Key, bytes]] = [
-            (key_of(table, owner, slot), value)
-            for owner, rows in zip(owners, found, strict=True)
-            for slot, value, _ in reversed(rows)
-        ]
-        return (ascending[::-1] if reverse else ascending)[:most]
+        rows = []
+        for owner in range(first, last + 1):
+            slots = low_slot if owner == first else 0, high_slot if owner == last else LAST_SLOT
+            found = await self._part(table, (owner, NEWEST), slots, most)
+            rows += [(key_of(table, owner, slot), value) for slot, value, _ in reversed(found)]
+        return (rows[::-1] if reverse else rows)[:most]
 
     async def _down(self, table: Table, owner: int, bound: int, limit: int) -> list[tuple[int, bytes]]:
         """Return the rows of a list from a slot down."""
@@ -162,9 +155,7 @@ class CassandraRowFile:
 
     def __init__(self, session: Session, path: Path, encoding: RowEncoding) -> None:
         self._session = session
-        self._update = RowFileUpdate(
-            path, CassandraSource(_FewReads(session), PartDirectory()), encoding.text, boot_id()
-        )
+        self._update = RowFileUpdate(path, CassandraSource(session, PartDirectory()), encoding.text, boot_id())
 
     def step(self) -> bool:
         return self._update.step()
@@ -172,18 +163,6 @@ class CassandraRowFile:
     def close(self) -> None:
         self._update.close()
         self._session.close()
-
-
-class _FewReads:
-    """A session with few concurrent reads, so that pages need not wait."""
-
-    def __init__(self, session: Session) -> None:
-        self.rows = session.rows
-        self.stream = session.stream
-        self._rows_of_all = session.rows_of_all
-
-    def rows_of_all(self, statements: Iterable[Statement]) -> list[list[Row]]:
-        return [rows for some in chunks(list(statements), _FEW) for rows in self._rows_of_all(some)]
 
 
 async def _all(reads: Iterable[Coroutine[Any, Any, _Result]]) -> list[_Result]:

@@ -6,7 +6,7 @@ from importlib.resources import files
 from retinue.errors import InputError, MissingStore, NotAStore, UnsupportedSchema
 from retinue.store.cassandra import lease
 from retinue.store.cassandra.location import Location
-from retinue.store.cassandra.session import Session
+from retinue.store.cassandra.session import READS_AT_ONCE, Session
 from retinue.store.layout.sealing import seal
 from retinue.store.layout.tables import META, new_meta
 
@@ -24,7 +24,7 @@ def create(location: Location, replication: int) -> bool:
     Each row has `replication` replicas. Raises `InputError` if the keyspace has, or needs, another number.
     """
     with closing(Session(location)) as session:
-        datacenter = _datacenter(location, session)
+        datacenter = location.datacenter or session.run_as_is("SELECT data_center FROM system.local")[0][0]
         _require_replication(location, session, datacenter, replication)
         options = f"{{'class': 'NetworkTopologyStrategy', '{datacenter}': {replication}}}"
         session.run_as_is(_REPLICATED.format(keyspace=location.keyspace, replication=options))
@@ -52,22 +52,17 @@ def _require_replication(location: Location, session: Session, datacenter: str, 
                 f"{location}: the keyspace already exists, with other replicas than {replication} ({shown})"
             )
         return
-    nodes = sum(place == datacenter for (place,) in _datacenters(session))
+    places = [session.run_as_is(f"SELECT data_center FROM system.{table}") for table in ("local", "peers")]
+    nodes = sum(place == datacenter for rows in places for (place,) in rows)
     if replication > nodes:
         raise InputError(
             f"--replication {replication}: the datacenter {datacenter} has {nodes} nodes, and a replica needs its own"
         )
 
 
-def _datacenters(session: Session) -> list[tuple[str]]:
-    """Return the datacenter of each node."""
-    local, peers = (session.run_as_is(f"SELECT data_center FROM system.{table}") for table in ("local", "peers"))
-    return [(str(row[0]),) for row in (*local, *peers)]
-
-
-def open_session(location: Location) -> Session:
+def open_session(location: Location, reads_at_once: int = READS_AT_ONCE) -> Session:
     """Return connections to an existing store."""
-    session = Session(location)
+    session = Session(location, reads_at_once)
     try:
         _require_store(location, session)
     except BaseException:
@@ -95,9 +90,3 @@ def statements() -> list[str]:
     text = files("retinue.store.cassandra").joinpath("schema.cql").read_text()
     lines = [line for line in text.splitlines() if not line.lstrip().startswith("--")]
     return [statement.strip() for statement in "\n".join(lines).split(";") if statement.strip()]
-
-
-def _datacenter(location: Location, session: Session) -> str:
-    if location.datacenter:
-        return location.datacenter
-    return str(session.run_as_is("SELECT data_center FROM system.local")[0][0])

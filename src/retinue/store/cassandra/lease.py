@@ -72,8 +72,9 @@ class Lease:
         age = self._backoff.elapsed() - self._renewed_at
         if age < RENEW_AFTER_SECONDS:
             return
-        try:
-            is_renewed = self._backoff.repeat(self._renew_or_take, max(LEASE_SECONDS - age, FIRST_DELAY_SECONDS))
+        seconds = max(LEASE_SECONDS - age, FIRST_DELAY_SECONDS)
+        try:  # to take it again, too: if others wrote meanwhile, no commit will succeed
+            is_renewed = self._backoff.repeat(lambda: self._renew() or self._try_to_take(), seconds)
         except TransientFailure as error:
             raise StoreUnavailable(f"the lease for writing was not renewed in time: {error.detail}") from error
         if not is_renewed:
@@ -123,10 +124,6 @@ class Lease:
             return True
         # An earlier attempt may have been applied although it timed out; how long ago is unknown.
         return self._holder in found and self._renew()
-
-    def _renew_or_take(self) -> bool:
-        """Return whether we hold the lease. If others wrote, no commit will succeed."""
-        return self._renew() or self._try_to_take()
 
     def _renew(self) -> bool:
         started = self._backoff.elapsed()

@@ -7,13 +7,13 @@ part 0 keeps the newest.
 from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import pairwise
-from typing import Any, NamedTuple, Protocol
+from typing import NamedTuple
 
 from msgspec import msgpack
 
 from retinue.store.cassandra.places import LAST_SLOT, NEWEST, PLACES, key_of
 from retinue.store.cassandra.redo_log import DIVIDE, ERASE, POINT, PUT, Write
-from retinue.store.cassandra.statements import Row, chunks
+from retinue.store.cassandra.statements import Reads, chunks
 from retinue.store.layout.sealing import seal, unseal
 from retinue.store.layout.tables import TABLES, KeyKind, Table
 
@@ -50,19 +50,13 @@ _UNDIVIDED: Parts = (ListPart(0, NEWEST),)
 _decode = msgpack.Decoder(tuple[ListPart, ...]).decode
 
 
-class RowReads(Protocol):
-    """A session that can read a small table."""
-
-    def rows(self, query: str, values: Sequence[Any] = ()) -> list[Row]: ...
-
-
 class PartDirectory:
     """The parts of all lists, in memory."""
 
     def __init__(self) -> None:
         self._parts: dict[Table, dict[int, Parts]] = {}
 
-    def load(self, session: RowReads) -> None:
+    def load(self, session: Reads) -> None:
         """Read all parts."""
         self._parts = {}
         for name, owner, parts in session.rows(_LOAD):
@@ -89,7 +83,7 @@ class PartDirectory:
         parts = self._parts.get(table, {}).get(owner)
         if parts is None:
             return NEWEST, 0
-        index = _index(parts, slot)
+        index = bisect_right(parts, slot, key=lambda part: part.low) - 1
         return parts[index].number, len(parts) - 1 - index
 
     def ranges(self, table: Table, owner: int, low: int, high: int) -> list[Range]:
@@ -131,11 +125,12 @@ def divide(parts: Parts, division: Division) -> tuple[Parts, list[Write]]:
     else:
         after = (*parts[: index + 1], *made, *parts[index + 1 :])
         erased = []  # later: readers may have read the pointers already
+    sealed = seal(_PART, f"{table.name} {owner}", msgpack.encode(after))
     return after, [
         *_moved(division, zip(made, pieces, strict=True)),
         *(_erasure(division, NEWEST, *gap) for gap in erased),
         *(_erasure(division, each.number, above.low - 1, LAST_SLOT) for each, above in pairwise(parts)),
-        Write(1, _PART.name, DIVIDE, (table.name, owner, _sealed_parts(table, owner, after))),
+        Write(1, _PART.name, DIVIDE, (table.name, owner, sealed)),
     ]
 
 
@@ -153,7 +148,7 @@ def sealed_pointer(table: Table, owner: int, part: ListPart) -> bytes:
     return seal(table, key_of(table, owner, part.low), part.number.to_bytes(_POINTER_BYTES, "little"))
 
 
-def wrong_pointers(directory: PartDirectory, session: RowReads) -> Iterator[str]:
+def wrong_pointers(directory: PartDirectory, session: Reads) -> Iterator[str]:
     """Yield the divided lists whose pointers do not lead to their parts."""
     for table in TABLES:
         for owner in directory.owners(table):
@@ -165,15 +160,7 @@ def wrong_pointers(directory: PartDirectory, session: RowReads) -> Iterator[str]
                 yield f"{table.name} of account {owner}: a pointer to its older parts is wrong"
 
 
-def _sealed_parts(table: Table, owner: int, parts: Parts) -> bytes:
-    return seal(_PART, f"{table.name} {owner}", msgpack.encode(parts))
-
-
 def _erasure(division: Division, part: int, low: int, high: int) -> Write:
     """Remove moved rows between two slots of a part."""
     name, kind, _ = PLACES[division.table]
     return Write(1, name, ERASE, (division.owner, part, kind, low, high))
-
-
-def _index(parts: Parts, slot: int) -> int:
-    return bisect_right(parts, slot, key=lambda part: part.low) - 1

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import Any, TypeVar
 
-from retinue.store.cassandra.location import Location
 from retinue.store.cassandra.session import BATCHES_AT_ONCE, Session, TransientFailure
 from retinue.store.cassandra.statements import Row, Statement, batched
 
@@ -59,10 +58,6 @@ class RetryingSession:
         self._backoff = backoff
         self._before_each = before_each
 
-    @property
-    def location(self) -> Location:
-        return self._session.location
-
     def rows(self, query: str, values: Sequence[Any] = ()) -> list[Row]:
         return self._repeat(lambda: self._session.rows(query, values))
 
@@ -78,9 +73,6 @@ class RetryingSession:
         waiting = batched(statements)
         while piece := list(islice(waiting, _REPEATED_BATCHES)):
             self._backoff.repeat(lambda piece=piece: self._session.write_batches(piece, self._before_each))  # type: ignore[misc]
-
-    def close(self) -> None:
-        self._session.close()
 
     def _repeat(self, attempt: Callable[[], _Result]) -> _Result:
         def run() -> _Result:

@@ -79,8 +79,9 @@ class Session:
     Blocking calls are for writers, `fetch` is for event loops.
     """
 
-    def __init__(self, location: Location) -> None:
+    def __init__(self, location: Location, reads_at_once: int = READS_AT_ONCE) -> None:
         self.location = location
+        self._reads_at_once = reads_at_once
         self.counts = {"reads": 0, "writes": 0}
         self._prepared: dict[str, Any] = {}
         self._preparing = Lock()
@@ -124,7 +125,7 @@ class Session:
         waiting = list(statements)
         self.counts["reads"] += len(waiting)
         bound = (self._bound(statement.query, statement.values) for statement in waiting)
-        return [list(rows or ()) for rows in self._run_all(bound, "bulk", READS_AT_ONCE)]
+        return [list(rows or ()) for rows in self._run_all(bound, self._reads_at_once)]
 
     def write(self, query: str, values: Sequence[Any] = ()) -> None:
         self.write_all([Statement(query, values)])
@@ -140,7 +141,7 @@ class Session:
 
         `before_each` runs before each batch, and may raise an error.
         """
-        self._run_all(map(self._batch, batches), "bulk", BATCHES_AT_ONCE, before_each)
+        self._run_all(map(self._batch, batches), BATCHES_AT_ONCE, before_each)
 
     def compare_and_set(self, query: str, values: Sequence[Any] = ()) -> tuple[bool, Row]:
         """Run a lightweight transaction.
@@ -177,7 +178,7 @@ class Session:
         return statement.bind(values)
 
     def _run_all(
-        self, waiting: Iterable[Any], profile: str, at_once: int, before_each: Callable[[], object] = lambda: None
+        self, waiting: Iterable[Any], at_once: int, before_each: Callable[[], object] = lambda: None
     ) -> list[Any]:
         """Send one after the other. On return all have ended, even after a failure."""
         results: list[Any] = []
@@ -195,7 +196,7 @@ class Session:
             try:
                 for each in waiting:
                     before_each()
-                    pending.append(self._session.execute_async(each, execution_profile=profile))
+                    pending.append(self._session.execute_async(each, execution_profile="bulk"))
                     settle_until(at_once - 1)
                     if failures:
                         break

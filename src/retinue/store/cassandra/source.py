@@ -2,12 +2,11 @@
 
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import groupby
-from typing import Any, Protocol
 
 from retinue.store.cassandra.parts import PartDirectory
 from retinue.store.cassandra.places import LAST_SLOT, NEWEST, PLACES, PLAIN, key_of, slot_of
 from retinue.store.cassandra.session import ReadRefused
-from retinue.store.cassandra.statements import Row, Statement, chunks
+from retinue.store.cassandra.statements import Reads, Row, Statement, chunks
 from retinue.store.layout.tables import Key, Table
 
 MAX_OWNERS = 64  # of one scan
@@ -15,7 +14,6 @@ _KEYS_AT_ONCE = 16  # of one statement: most of what a row costs is to ask for i
 
 _GET = "SELECT key, value FROM {} WHERE key IN ?"
 _AT_SLOT = "SELECT owner, slot, value FROM {} WHERE owner IN ? AND part = ? AND kind = ? AND slot = ?"
-_OF_OWNER = "SELECT owner, slot, value FROM {} WHERE owner = ? AND part = ? AND kind = ? AND slot IN ?"
 _DOWN = "SELECT slot, value FROM {} WHERE owner = ? AND part = ? AND kind = ? AND slot >= ? AND slot <= ?"
 _UP = f"{_DOWN} ORDER BY kind DESC, slot ASC"
 _LISTS = "SELECT owner, kind, slot, value FROM {} WHERE owner IN ? AND part = ? AND kind IN ?"
@@ -27,16 +25,6 @@ _ALL = (
 )
 _ALL_KEYS = "SELECT token(key), key, value FROM {} WHERE token(key) > ? AND token(key) <= ?"
 _LOWEST, _HIGHEST = -(1 << 63), (1 << 63) - 1  # tokens; no partition has the lowest
-
-
-class Reads(Protocol):
-    """A session for blocking reads."""
-
-    def rows(self, query: str, values: Sequence[Any] = ()) -> list[Row]: ...
-
-    def rows_of_all(self, statements: Iterable[Statement]) -> list[list[Row]]: ...
-
-    def stream(self, query: str, values: Sequence[Any] = ()) -> Iterator[Row]: ...
 
 
 class CassandraSource:
@@ -105,12 +93,12 @@ class CassandraSource:
 
     def all_rows(self, table: Table) -> Iterator[tuple[Key, bytes]]:
         if table in PLAIN:
-            for rows in self._partitions(_ALL_KEYS.format(table.name), ()):
+            for rows in self._partitions(_ALL_KEYS.format(table.name)):
                 yield from rows
             return
         place = PLACES[table]
         divided = set(self._parts.owners(table))
-        for rows in self._partitions(_ALL.format(place.name), (place.kind,)):
+        for rows in self._partitions(_ALL.format(place.name), place.kind):
             owner, part = rows[0][:2]
             if part == NEWEST and owner not in divided:
                 yield from ((key_of(table, owner, slot), value) for _, _, slot, value in reversed(rows))
@@ -138,31 +126,23 @@ class CassandraSource:
             yield rows  # type: ignore[misc]
 
     def _lookups(self, table: Table, keys: Sequence[Key]) -> Iterator[Statement]:
-        """Yield statements by slot, if many owners share slots, else by owner."""
+        """Yield statements by slot: where many keys are asked for, owners share them."""
         place = PLACES[table]
-        by_slot: dict[tuple[int, int], list[int]] = {}
-        by_owner: dict[tuple[int, int], list[int]] = {}
+        owners_at: dict[tuple[int, int], list[int]] = {}
         for key in keys:
             owner, slot = slot_of(table, key)  # type: ignore[arg-type]
-            part = self._parts.part_of(table, owner, slot)
-            by_slot.setdefault((part, slot), []).append(owner)
-            by_owner.setdefault((owner, part), []).append(slot)
-        if len(by_slot) <= len(by_owner):
-            for (part, slot), owners in by_slot.items():
-                for some in chunks(owners, _KEYS_AT_ONCE):
-                    yield Statement(_AT_SLOT.format(place.name), (list(some), part, place.kind, slot))
-        else:
-            for (owner, part), slots in by_owner.items():
-                for some in chunks(slots, _KEYS_AT_ONCE):
-                    yield Statement(_OF_OWNER.format(place.name), (owner, part, place.kind, list(some)))
+            owners_at.setdefault((self._parts.part_of(table, owner, slot), slot), []).append(owner)
+        for (part, slot), owners in owners_at.items():
+            for some in chunks(owners, _KEYS_AT_ONCE):
+                yield Statement(_AT_SLOT.format(place.name), (list(some), part, place.kind, slot))
 
     def _rows_of_all(self, statements: Iterable[Statement]) -> list[Row]:
         waiting = list(statements)
-        if len(waiting) == 1:
+        if len(waiting) == 1:  # a node that does not answer is not waited for
             return self._session.rows(waiting[0].query, waiting[0].values)
         return [row for rows in self._session.rows_of_all(waiting) for row in rows]
 
-    def _partitions(self, query: str, values: tuple[Any, ...]) -> Iterator[list[Row]]:
+    def _partitions(self, query: str, *values: int) -> Iterator[list[Row]]:
         """Yield the rows of each partition. A refused range is read in halves."""
         ranges = [(_LOWEST, _HIGHEST)]
         while ranges:
