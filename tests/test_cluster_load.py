@@ -41,7 +41,7 @@ def many(tmp_path: Path, chance: random.Random, monkeypatch: pytest.MonkeyPatch)
 def load(writer: EngineGraphWriter, path: Path, *, is_bulk: bool = True) -> tuple[int, int]:
     """Import a file; return how many rows were new, and how many not."""
     rejects = RejectsFile(path.with_suffix(".rejects"))
-    importing = Import(writer, NOW, rejects, {}, None, writer.bulk() if is_bulk else None)
+    importing = Import(writer, NOW, rejects, {}, None, writer if is_bulk else None)
     with closing(open_table(path, FOLLOW_COLUMNS)) as table, closing(rejects):
         asyncio.run(import_follows(importing, "file", table, lambda _position: None))
     counts = importing.counts["file"]

@@ -62,7 +62,7 @@ class ImportedStore:
     def load(self, path: Path, columns: Any = FOLLOW_COLUMNS) -> ImportCounts:
         """Import a file and return its counts."""
         rejects = RejectsFile(self.rejects)
-        run = Import(self.writer, NOW, rejects, {}, None, self.writer.bulk() if self._is_bulk else None)
+        run = Import(self.writer, NOW, rejects, {}, None, self.writer if self._is_bulk else None)
         importing = import_follows if columns is FOLLOW_COLUMNS else import_accounts
         with closing(open_table(path, columns)) as table, closing(rejects):
             asyncio.run(importing(run, "file", table, lambda _position: None))

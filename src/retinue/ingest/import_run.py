@@ -72,7 +72,7 @@ class ImportRun(Struct, frozen=True):
         began = clock.elapsed()
         with closing(self.store.writer(clock)) as writer:
             received_at = snapshot.at if snapshot else clock.now()
-            run = Import(writer, received_at, results.rejects, results.counts, snapshot, writer.bulk(), bars.note)
+            run = Import(writer, received_at, results.rejects, results.counts, snapshot, writer, bars.note)
             for load, tables in ((import_accounts, self.accounts), (import_follows, self.follows)):
                 for path, table in tables.items():
                     file_began = clock.elapsed()

@@ -35,12 +35,7 @@ class Follows(NamedTuple):
 
 
 class SortedFollows(Protocol):
-    """All follows of a file, in either direction.
-
-    `received_at` is the second of those without a time.
-    """
-
-    received_at: int
+    """All follows of a file, in either direction."""
 
     def owners(self, direction: Direction) -> tuple[Numbers, Numbers]:
         """Return ascending owners, and the size of each list."""

@@ -50,12 +50,8 @@ class OpenRowFile(Closing, Protocol):
         ...
 
 
-class OpenWriter(GraphWriter, Closing, Protocol):
+class OpenWriter(GraphWriter, BulkWriter, Closing, Protocol):
     """The graph, for writing."""
-
-    def bulk(self) -> BulkWriter | None:
-        """Return a bulk loader on the same connection, or None."""
-        ...
 
 
 class OpenScan(GraphScan, Closing, Protocol):

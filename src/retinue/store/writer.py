@@ -1,8 +1,8 @@
 """Writing a graph: one writer at a time, in short units of work."""
 
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Protocol, TypeVar
+from typing import TypeVar
 
 from retinue.clock import Clock
 from retinue.model import AccountRecord, Direction, Event, FollowRecord
@@ -23,26 +23,6 @@ _MAX_GROWTH = 2
 
 _Item = TypeVar("_Item")
 _Result = TypeVar("_Result")
-
-
-class WritableEngine(Engine, Protocol):
-    """An engine with the operations of a whole store."""
-
-    has_bulk: bool  # whether it has `write`
-    group_size: int  # the largest number of records or events of one unit of work
-    group_seconds: float  # the time that a unit of work of a group should take at most
-
-    def compact(self) -> None:
-        """Remove every byte that is not stored any more."""
-        ...
-
-    def settle(self) -> None:
-        """Make all commits so far survive a power loss."""
-        ...
-
-    def close(self) -> None:
-        """Release files and connections."""
-        ...
 
 
 class GroupSize:
@@ -66,7 +46,7 @@ class GroupSize:
 class EngineGraphWriter:
     """A `GraphWriter` and `BulkWriter` on an engine. Its calls block."""
 
-    def __init__(self, engine: WritableEngine, clock: Clock) -> None:
+    def __init__(self, engine: Engine, clock: Clock) -> None:
         self._engine = engine
         self._clock = clock
         self._rows = Rows(engine)
@@ -75,6 +55,7 @@ class EngineGraphWriter:
         self._account_groups = GroupSize(ACCOUNTS_AT_ONCE, engine.group_seconds)
         self._follow_groups = GroupSize(engine.group_size, engine.group_seconds)
         self._event_groups = GroupSize(engine.group_size, engine.group_seconds)
+        self._end_groups = GroupSize(engine.group_size, engine.group_seconds)
 
     async def add_accounts(self, records: Sequence[AccountRecord], now: int) -> list[Verdict]:
         return self._in_groups(records, lambda group: self._groups.add_accounts(group, now), self._account_groups)
@@ -93,7 +74,9 @@ class EngineGraphWriter:
     async def end_missing(self, follower: str, followees: Collection[str], at: int) -> int:
         with self._unit():
             missing = self._changes.missing(follower, followees, at)
-        verdicts = self._in_units(missing, lambda pair: self._changes.end(pair, at))
+        verdicts = self._in_groups(
+            missing, lambda pairs: [self._changes.end(pair, at) for pair in pairs], self._end_groups
+        )
         return sum(verdict is Verdict.ACCEPTED for verdict in verdicts)
 
     async def apply(self, events: Sequence[Event], received_at: int) -> list[Decision]:
@@ -160,9 +143,6 @@ class EngineGraphWriter:
             on_share(done / total)
         return load.loaded()
 
-    def bulk(self) -> "EngineGraphWriter":
-        return self
-
     def close(self) -> None:
         self._engine.close()
 
@@ -183,21 +163,6 @@ class EngineGraphWriter:
         self._changes.flush()
         self._engine.commit(self._rows.take_changes())
         self._changes.committed()
-
-    def _in_units(
-        self, items: Iterable[_Item], store: Callable[[_Item], _Result], *, is_durable: bool = False
-    ) -> list[_Result]:
-        results: list[_Result] = []
-        waiting = list(items)
-        while len(results) < len(waiting):
-            with self._unit(is_durable=is_durable):
-                is_time_left = self._is_time_left()
-                for item in waiting[len(results) :]:
-                    results.append(store(item))
-                    if not is_time_left():
-                        break
-                self._commit()
-        return results
 
     def _in_groups(
         self,

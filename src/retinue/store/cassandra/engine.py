@@ -52,7 +52,7 @@ _SIBLINGS = {table: tables for tables in LISTS.values() for table in tables}
 
 
 class CassandraEngine:
-    """The `WritableEngine` of one keyspace.
+    """The `Engine` of one keyspace.
 
     `name` is unique to this writer. `chance` returns a random number from 0 to 1.
     """
@@ -197,7 +197,7 @@ class CassandraEngine:
             part, rank = self._parts.rank_of(table, owner, slot)
             yield Write(phase + rank, place.name, PUT, (owner, part, place.kind, slot, value))
         for owner, part, low, high in self._gaps(changes):
-            is_whole = phase == _IN_LISTS and len(self._parts.of(table, owner)) == 1
+            is_whole = phase == _IN_LISTS and not self._parts.is_divided(table, owner)
             yield Write(phase if is_whole else _REMOVED, place.name, ERASE, (owner, part, place.kind, low, high))
 
     def _gaps(self, changes: Changes) -> Iterator[tuple[int, int, int, int]]:
@@ -226,7 +226,6 @@ class CassandraEngine:
             yield from ((owner, part, remaining[index - 1], remaining[index]) for index in sorted(gaps))
 
     def _around(self, table: Table, gone: dict[tuple[int, int], list[int]]) -> list[set[int]]:
-        """Return the stored slots among and next to removed ones."""
         name, kind, _ = PLACES[table]
         statements = []
         for (owner, part), slots in gone.items():

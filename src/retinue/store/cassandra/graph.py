@@ -65,7 +65,7 @@ class CassandraRows:
             assert first == last
             rows = await self._down(table, first, high_slot, most)
             return [(key, value) for key, value in rows if key >= low]
-        rows = []
+        rows: list[tuple[Key, bytes]] = []
         for owner in range(first, last + 1):
             slots = low_slot if owner == first else 0, high_slot if owner == last else LAST_SLOT
             found = await self._part(table, (owner, NEWEST), slots, most)
@@ -73,7 +73,6 @@ class CassandraRows:
         return (rows[::-1] if reverse else rows)[:most]
 
     async def _down(self, table: Table, owner: int, bound: int, limit: int) -> list[tuple[int, bytes]]:
-        """Return the rows of a list from a slot down."""
         rows: list[Row] = []
         while True:
             found = await self._part(table, (owner, NEWEST), (0, bound), limit - len(rows))

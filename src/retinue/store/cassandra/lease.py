@@ -81,10 +81,7 @@ class Lease:
             raise _lost()
 
     def commit(self, group: int, attempt: int, pieces: int) -> None:
-        """Commit a group whose redo log is stored.
-
-        Raises `StoreUnavailable` if another writer has the lease.
-        """
+        """Commit a group whose redo log is stored."""
         values = (group, self._holder, attempt, pieces, self._holder, group - 1)
         done = (group, self._holder, attempt)
         self._change(_COMMIT, values, lambda now: (now.committed, now.writer, now.attempt) == done)
@@ -93,10 +90,7 @@ class Lease:
         self._change(_APPLIED, (group, self._holder, group), lambda now: now.applied == group)
 
     def give_back(self, applied: int) -> bool:
-        """Release the lease; return whether that succeeded.
-
-        Otherwise it ends by itself.
-        """
+        """Release the lease; return whether that succeeded."""
         values = (applied, self._holder)
         with suppress(StoreUnavailable):
             return self._backoff.repeat(lambda: self._session.compare_and_set(_GIVE_BACK, values)[0], GIVE_BACK_SECONDS)

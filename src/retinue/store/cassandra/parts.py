@@ -80,9 +80,7 @@ class PartDirectory:
 
     def rank_of(self, table: Table, owner: int, slot: int) -> tuple[int, int]:
         """Return the part with a slot, and the number of newer ones."""
-        parts = self._parts.get(table, {}).get(owner)
-        if parts is None:
-            return NEWEST, 0
+        parts = self.of(table, owner)
         index = bisect_right(parts, slot, key=lambda part: part.low) - 1
         return parts[index].number, len(parts) - 1 - index
 
@@ -135,7 +133,6 @@ def divide(parts: Parts, division: Division) -> tuple[Parts, list[Write]]:
 
 
 def _moved(division: Division, pieces: Iterable[tuple[ListPart, Sequence[tuple[int, bytes]]]]) -> Iterator[Write]:
-    """Write rows to new parts, then the pointers to these."""
     name, kind, _ = PLACES[division.table]
     for made, rows in pieces:
         yield from (Write(0, name, PUT, (division.owner, made.number, kind, slot, value)) for slot, value in rows)
@@ -161,6 +158,5 @@ def wrong_pointers(directory: PartDirectory, session: Reads) -> Iterator[str]:
 
 
 def _erasure(division: Division, part: int, low: int, high: int) -> Write:
-    """Remove moved rows between two slots of a part."""
     name, kind, _ = PLACES[division.table]
     return Write(1, name, ERASE, (division.owner, part, kind, low, high))

@@ -38,17 +38,16 @@ class TablePlace(NamedTuple):
 
 
 PLAIN = frozenset((META, ACCOUNT, ACCOUNT_KEY, USERNAME, CLAIM, TOMBSTONE))
-_IS_DIVISIBLE = (True, True, True, False, True)  # as the fields of `ListTables`
+_FACTS = frozenset(tables.facts for tables in LISTS.values())
 PLACES = {
     CHANGE: TablePlace("change", 0),
     RELOCATION: TablePlace("relocation", 0),
     FUTURE_EVENT: TablePlace("future_event", 0),
 } | {
-    table: TablePlace(direction.value, kind, _IS_DIVISIBLE[kind])
+    table: TablePlace(direction.value, kind, table not in _FACTS)
     for direction in Direction
     for kind, table in enumerate(LISTS[direction])
 }
-_FACTS = frozenset(tables.facts for tables in LISTS.values())
 
 
 def slot_of(table: Table, key: int) -> tuple[int, int]:

@@ -115,7 +115,6 @@ class CassandraSource:
         reverse: bool = False,
         limit: int = -1,
     ) -> Iterator[list[tuple[Key, bytes]]]:
-        """Yield the rows of an owner, part by part."""
         place = PLACES[table]
         query = (_DOWN if reverse else _UP).format(place.name) + (" LIMIT ?" if limit > 0 else "")
         ranges = self._parts.ranges(table, owner, *bounds)

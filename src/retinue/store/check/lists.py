@@ -165,7 +165,6 @@ def _text(found: list[Interval]) -> str:
 
 
 def _without_entries(source: Source, tables: ListTables, direction: Direction) -> Iterator[str]:
-    """Yield rows that belong to lists without entries."""
     for key, value in source.all_rows(tables.facts):
         assert isinstance(key, int)
         facts = ListFacts.decode(tables.facts, key, unseal(tables.facts, key, value))

@@ -1,9 +1,8 @@
 """Slots for many follows at once: the arithmetic of `slots.py`. Pure."""
 
 import numpy as np
-from numpy.typing import NDArray
 
-Numbers = NDArray[np.int64]
+from retinue.store.layout.columns import Numbers
 
 _SHIFT = 33  # seconds have 32 bits, and one more keeps lists apart
 

@@ -150,6 +150,10 @@ class Source(Protocol):
 class Engine(Source, Protocol):
     """The rows of a store, for one writer at a time."""
 
+    has_bulk: bool  # whether it has `write`
+    group_size: int  # the largest number of records or events of one unit of work
+    group_seconds: float  # the time that a unit of work of a group should take at most
+
     def exclusive(self, *, is_durable: bool = False) -> AbstractContextManager[bool]:
         """Keep other writers out during the block.
 
@@ -159,15 +163,21 @@ class Engine(Source, Protocol):
         ...
 
     def commit(self, changes: Iterable[Changes]) -> None:
-        """Write all changes or none, even if killed.
-
-        Ends the unit of work.
-        """
+        """Write all changes or none, even if killed. Ends the unit of work."""
         ...
 
     def write(self, changes: Changes) -> None:
-        """Write changes before the commit, if they are too many for memory.
+        """Write changes before the commit, if they are too many for memory."""
+        ...
 
-        Raises `NotImplementedError` if the engine cannot.
-        """
+    def compact(self) -> None:
+        """Remove every byte that is not stored any more."""
+        ...
+
+    def settle(self) -> None:
+        """Make all commits so far survive a power loss."""
+        ...
+
+    def close(self) -> None:
+        """Release files and connections."""
         ...

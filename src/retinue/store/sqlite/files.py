@@ -270,7 +270,8 @@ def _require_sqlite() -> None:
 
 def _require_ours(connection: apsw.Connection, path: Path, kind: Kind) -> None:
     try:
-        application_id, version = _identity(connection)
+        application_id = int(connection.execute("PRAGMA application_id").get)
+        version = int(connection.execute("PRAGMA user_version").get)
     except apsw.NotADBError:
         raise NotAStore(f"{path}: not a Retinue {kind.noun} (it is no SQLite file)") from None
     except apsw.Error as error:
@@ -284,14 +285,6 @@ def _require_ours(connection: apsw.Connection, path: Path, kind: Kind) -> None:
         raise NotAStore(f"{path}: not a Retinue {kind.noun} (there is no schema {version}; it is damaged)")
     if version != kind.version:
         raise UnsupportedSchema(path, version, kind.version)
-
-
-def _identity(connection: apsw.Connection) -> tuple[int, int]:
-    return _number(connection, "PRAGMA application_id"), _number(connection, "PRAGMA user_version")
-
-
-def _number(connection: apsw.Connection, query: str) -> int:
-    return int(connection.execute(query).get)
 
 
 def _write_schema(path: Path, kind: Kind) -> None:
