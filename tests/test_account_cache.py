@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Sequence
 
 from retinue.model import AccountEvent, AccountRecord, Row
-from retinue.store.layout.tables import ACCOUNT, Key, Table
+from retinue.store.layout.tables import ACCOUNT, Key, NumberRows, Table
 from retinue.store.reading.account_cache import AccountCache
 from support.dict_engine import DictBackend, DictEngine
 from support.frozen_clock import FrozenClock
@@ -24,9 +24,7 @@ class SlowSource:
             await self.may_go_on.wait()
         return values
 
-    async def scan(
-        self, table: Table, low: Key, high: Key, *, reverse: bool = False, limit: int = -1
-    ) -> list[tuple[Key, bytes]]:
+    async def scan(self, table: Table, low: int, high: int, *, reverse: bool = False, limit: int = -1) -> NumberRows:
         """Return the rows from one key to another."""
         return self._engine.scan(table, low, high, reverse=reverse, limit=limit)
 

@@ -68,7 +68,7 @@ class Damaged:
         if table in PLAIN:
             self._store.session.write(_PUT.format(table.name), (key, value, self._timestamp))
             return
-        place, (owner, slot) = PLACES[table], slot_of(table, key)  # type: ignore[arg-type]
+        place, (owner, slot) = PLACES[table], slot_of(table, key)
         where = owner, self.parts[table.name, owner, slot], place.kind, slot
         self._store.session.write(_PUT_AT_SLOT.format(place.name), (*where, value, self._timestamp))
 

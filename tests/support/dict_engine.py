@@ -8,7 +8,7 @@ from typing import Any
 from retinue.model import Row
 from retinue.store.check.invariants import invariants
 from retinue.store.layout.sealing import seal
-from retinue.store.layout.tables import LAST_SECOND, META, TABLES, Changes, Key, Table, new_meta, pair_key
+from retinue.store.layout.tables import LAST_SECOND, META, TABLES, Changes, Key, NumberRows, Table, new_meta, pair_key
 from retinue.store.reading.reader import LayoutReader
 from retinue.store.writer import EngineGraphWriter
 from support.frozen_clock import FrozenClock
@@ -57,9 +57,7 @@ class DictEngine:
         """Return the values of keys, in their order."""
         return [self.tables[table].get(key) for key in keys]
 
-    def scan(
-        self, table: Table, low: Key, high: Key, *, reverse: bool = False, limit: int = -1
-    ) -> list[tuple[Key, bytes]]:
+    def scan(self, table: Table, low: int, high: int, *, reverse: bool = False, limit: int = -1) -> NumberRows:
         """Return the rows from one key to another, both included."""
         keys = self._rows.keys(table)
         begin, end = bisect_left(keys, low), bisect_right(keys, high)
@@ -71,14 +69,13 @@ class DictEngine:
     def rows_of(self, table: Table, owners: Sequence[int]) -> list[tuple[int, bytes]]:
         """Return the rows of ascending first numbers, in the order of their keys."""
         assert list(owners) == sorted(set(owners))
-        found = [row for owner in owners for row in self.scan(table, pair_key(owner, 0), pair_key(owner, LAST_SECOND))]
-        return [(key, value) for key, value in found if isinstance(key, int)]
+        return [row for owner in owners for row in self.scan(table, pair_key(owner, 0), pair_key(owner, LAST_SECOND))]
 
     def has_rows(self, table: Table) -> bool:
         """Return whether a table has rows."""
         return bool(self.tables[table])
 
-    def all_rows(self, table: Table) -> Iterator[tuple[Key, bytes]]:
+    def all_rows(self, table: Table) -> Iterator[tuple[Any, bytes]]:
         """Yield every row of a table."""
         return iter([(key, self.tables[table][key]) for key in self._rows.keys(table)])
 
@@ -120,9 +117,7 @@ class _ReadySource:
         """Return the values of keys, in their order."""
         return self._engine.get(table, keys)
 
-    async def scan(
-        self, table: Table, low: Key, high: Key, *, reverse: bool = False, limit: int = -1
-    ) -> list[tuple[Key, bytes]]:
+    async def scan(self, table: Table, low: int, high: int, *, reverse: bool = False, limit: int = -1) -> NumberRows:
         """Return the rows from one key to another."""
         return self._engine.scan(table, low, high, reverse=reverse, limit=limit)
 

@@ -9,6 +9,7 @@ log.
 from bisect import bisect_left
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from typing import Any
 
 from retinue.errors import StoreUnavailable
 from retinue.store.cassandra import parts as parts_of_lists
@@ -29,6 +30,7 @@ from retinue.store.layout.tables import (
     META,
     Changes,
     Key,
+    NumberRows,
     Table,
     second_of,
 )
@@ -84,10 +86,8 @@ class CassandraEngine:
             self._cache.learn(table, dict(zip(missing, self._source.get(table, missing), strict=True)))
         return self._cache.get(table, keys)
 
-    def scan(
-        self, table: Table, low: Key, high: Key, *, reverse: bool = False, limit: int = -1
-    ) -> list[tuple[Key, bytes]]:
-        owner = slot_of(table, low)[0]  # type: ignore[arg-type]
+    def scan(self, table: Table, low: int, high: int, *, reverse: bool = False, limit: int = -1) -> NumberRows:
+        owner = slot_of(table, low)[0]
         if not PLACES[table].is_divisible or self._parts.is_divided(table, owner):
             return self._source.scan(table, low, high, reverse=reverse, limit=limit)
         self._load_lists(table, (owner,))
@@ -107,7 +107,7 @@ class CassandraEngine:
             return committed != applied or CassandraSource(self._free, self._parts).has_rows(table)
         return self._cache.has_rows(table, self._source.has_rows)
 
-    def all_rows(self, table: Table) -> Iterator[tuple[Key, bytes]]:
+    def all_rows(self, table: Table) -> Iterator[tuple[Any, bytes]]:
         return self._source.all_rows(table)
 
     def _load_lists(self, table: Table, owners: Sequence[int]) -> None:
@@ -193,7 +193,7 @@ class CassandraEngine:
             return
         place = PLACES[table]
         for key, value in puts:
-            owner, slot = slot_of(table, key)  # type: ignore[arg-type]
+            owner, slot = slot_of(table, key)
             part, rank = self._parts.rank_of(table, owner, slot)
             yield Write(phase + rank, place.name, PUT, (owner, part, place.kind, slot, value))
         for owner, part, low, high in self._gaps(changes):
@@ -208,7 +208,7 @@ class CassandraEngine:
         table, puts, deletes = changes
         gone: dict[tuple[int, int], list[int]] = {}
         for key in deletes:
-            owner, slot = slot_of(table, key)  # type: ignore[arg-type]
+            owner, slot = slot_of(table, key)
             if is_single(table):
                 yield owner, NEWEST, slot - 1, slot + 1
             else:
@@ -217,7 +217,7 @@ class CassandraEngine:
             return
         there: dict[tuple[int, int], set[int]] = {}
         for key, _ in puts:
-            owner, slot = slot_of(table, key)  # type: ignore[arg-type]
+            owner, slot = slot_of(table, key)
             there.setdefault((owner, self._parts.part_of(table, owner, slot)), set()).add(slot)
         for (owner, part), found in zip(gone, self._around(table, gone), strict=True):
             slots = gone[owner, part]
@@ -244,7 +244,7 @@ class CassandraEngine:
         for table, puts, _ in taken:
             if table in PLACES and PLACES[table].is_divisible:
                 for key, _ in puts:
-                    owner, slot = slot_of(table, key)  # type: ignore[arg-type]
+                    owner, slot = slot_of(table, key)
                     if slot and self._chance() * COUNT_AFTER < 1:
                         grown[table, owner] = slot
         return [(table, owner, slot) for (table, owner), slot in grown.items()]
@@ -260,7 +260,7 @@ class CassandraEngine:
             > parts_of_lists.MAX_ROWS
         ):
             low, high = key_of(table, owner, whole.low), key_of(table, owner, min(whole.high, LAST_SECOND))
-            rows = [(second_of(key), value) for key, value in self._source.scan(table, low, high)]  # type: ignore[arg-type]
+            rows = [(second_of(key), value) for key, value in self._source.scan(table, low, high)]
             number = self._committed + 1 << _NUMBERS_SHIFT
             after, writes = divide(parts, Division(table, owner, part, number, rows))
             self._commit(writes)

@@ -20,7 +20,7 @@ from retinue.store.cassandra.session import Session
 from retinue.store.cassandra.source import CassandraSource
 from retinue.store.cassandra.statements import Row, chunks
 from retinue.store.layout.sealing import damaged
-from retinue.store.layout.tables import Key, Table
+from retinue.store.layout.tables import Key, NumberRows, Table
 from retinue.store.reading.reader import LayoutReader
 from retinue.store.reading.row_file_update import RowFileUpdate, boot_id
 from retinue.store.reading.scan import LayoutScan
@@ -50,22 +50,17 @@ class CassandraRows:
             found = await _all(self._session.fetch(query, (list(some),)) for some in chunks(keys, _KEYS_AT_ONCE))
             values: dict[Key, bytes] = dict(chain.from_iterable(found))
             return [values.get(key) for key in keys]
-        found = await _all(self.scan(table, key, key) for key in keys)
-        return [rows[0][1] if rows else None for rows in found]
+        at_keys = await _all(self.scan(table, key, key) for key in keys if isinstance(key, int))
+        return [rows[0][1] if rows else None for rows in at_keys]
 
-    async def scan(
-        self, table: Table, low: Key, high: Key, *, reverse: bool = False, limit: int = -1
-    ) -> list[tuple[Key, bytes]]:
-        assert isinstance(low, int)
-        assert isinstance(high, int)
+    async def scan(self, table: Table, low: int, high: int, *, reverse: bool = False, limit: int = -1) -> NumberRows:
         (first, low_slot), (last, high_slot) = slot_of(table, low), slot_of(table, high)
         most = _ALL if limit < 0 else limit
         if PLACES[table].is_divisible:
             assert reverse
             assert first == last
-            rows = await self._down(table, first, high_slot, most)
-            return [(key, value) for key, value in rows if key >= low]
-        rows: list[tuple[Key, bytes]] = []
+            return [row for row in await self._down(table, first, high_slot, most) if row[0] >= low]
+        rows: NumberRows = []
         for owner in range(first, last + 1):
             slots = low_slot if owner == first else 0, high_slot if owner == last else LAST_SLOT
             found = await self._part(table, (owner, NEWEST), slots, most)

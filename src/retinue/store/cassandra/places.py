@@ -4,7 +4,7 @@ All rows of a list are in one partition, so readers see a group's changes of a l
 direction is a `kind` of rows there.
 """
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from retinue.model import Direction
 from retinue.store.layout.tables import (
@@ -50,7 +50,7 @@ PLACES = {
 }
 
 
-def slot_of(table: Table, key: int) -> tuple[int, int]:
+def slot_of(table: Table, key: Any) -> tuple[int, int]:
     """Return owner and slot of a key."""
     if table is CHANGE:
         return key >> _REVISIONS_SHIFT, key

@@ -5,7 +5,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping
 
 from retinue.store.cassandra.places import slot_of
-from retinue.store.layout.tables import Changes, Key, Table
+from retinue.store.layout.tables import Changes, Key, NumberRows, Table
 
 MAX_BYTES = 256 * 1024 * 1024
 _ROW_BYTES = 200  # about what a row takes beside its value
@@ -73,7 +73,7 @@ class RowCache:
         lists = self._lists[table]
         return [(key, lists[owner].rows[key]) for owner in owners for key in lists[owner].keys]
 
-    def scan(self, table: Table, low: Key, high: Key, *, reverse: bool, limit: int) -> list[tuple[Key, bytes]]:
+    def scan(self, table: Table, low: int, high: int, *, reverse: bool, limit: int) -> NumberRows:
         """Return the cached rows of an owner between two keys."""
         cached = self._lists[table][_owner_of(table, low)]
         begin, end = bisect_left(cached.keys, low), bisect_right(cached.keys, high)
@@ -113,4 +113,4 @@ class RowCache:
 
 
 def _owner_of(table: Table, key: Key) -> int:
-    return slot_of(table, key)[0]  # type: ignore[arg-type]
+    return slot_of(table, key)[0]

@@ -2,12 +2,13 @@
 
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import groupby
+from typing import Any
 
 from retinue.store.cassandra.parts import PartDirectory
 from retinue.store.cassandra.places import LAST_SLOT, NEWEST, PLACES, PLAIN, key_of, slot_of
 from retinue.store.cassandra.session import ReadRefused
 from retinue.store.cassandra.statements import Reads, Row, Statement, chunks
-from retinue.store.layout.tables import Key, Table
+from retinue.store.layout.tables import Key, NumberRows, Table
 
 MAX_OWNERS = 64  # of one scan
 _KEYS_AT_ONCE = 16  # of one statement: most of what a row costs is to ask for it
@@ -44,16 +45,12 @@ class CassandraSource:
             values = {key_of(table, owner, slot): value for owner, slot, value in found}
         return [values.get(key) for key in keys]
 
-    def scan(
-        self, table: Table, low: Key, high: Key, *, reverse: bool = False, limit: int = -1
-    ) -> list[tuple[Key, bytes]]:
-        assert isinstance(low, int)
-        assert isinstance(high, int)
+    def scan(self, table: Table, low: int, high: int, *, reverse: bool = False, limit: int = -1) -> NumberRows:
         (first, low_slot), (last, high_slot) = slot_of(table, low), slot_of(table, high)
         owners = range(first, last + 1)
         if len(owners) > MAX_OWNERS:
             raise ValueError(f"a scan of table {table.name} over {len(owners)} partitions")
-        rows: list[tuple[Key, bytes]] = []
+        rows: NumberRows = []
         for owner in owners[::-1] if reverse else owners:
             bounds = low_slot if owner == first else 0, high_slot if owner == last else LAST_SLOT
             for found in self._scan_owner(table, owner, bounds, reverse=reverse, limit=limit - len(rows)):
@@ -79,7 +76,7 @@ class CassandraSource:
             found[table][owner][key_of(table, owner, slot)] = value
         for table in tables:
             for owner in set(self._parts.owners(table)).intersection(owners):
-                found[table][owner] = dict(row for part in self._scan_owner(table, owner) for row in part)  # type: ignore[misc]
+                found[table][owner] = dict(row for part in self._scan_owner(table, owner) for row in part)
         return found
 
     def has_rows(self, table: Table) -> bool:
@@ -91,7 +88,7 @@ class CassandraSource:
         except ReadRefused:  # there are many removed ones
             return True
 
-    def all_rows(self, table: Table) -> Iterator[tuple[Key, bytes]]:
+    def all_rows(self, table: Table) -> Iterator[tuple[Any, bytes]]:
         if table in PLAIN:
             for rows in self._partitions(_ALL_KEYS.format(table.name)):
                 yield from rows
@@ -114,7 +111,7 @@ class CassandraSource:
         *,
         reverse: bool = False,
         limit: int = -1,
-    ) -> Iterator[list[tuple[Key, bytes]]]:
+    ) -> Iterator[NumberRows]:
         place = PLACES[table]
         query = (_DOWN if reverse else _UP).format(place.name) + (" LIMIT ?" if limit > 0 else "")
         ranges = self._parts.ranges(table, owner, *bounds)
@@ -122,14 +119,14 @@ class CassandraSource:
             values = (owner, part, place.kind, low, high, *([limit] if limit > 0 else ()))
             rows = [(key_of(table, owner, slot), value) for slot, value in self._session.rows(query, values)]
             limit -= len(rows)
-            yield rows  # type: ignore[misc]
+            yield rows
 
     def _lookups(self, table: Table, keys: Sequence[Key]) -> Iterator[Statement]:
         """Yield statements by slot: where many keys are asked for, owners share them."""
         place = PLACES[table]
         owners_at: dict[tuple[int, int], list[int]] = {}
         for key in keys:
-            owner, slot = slot_of(table, key)  # type: ignore[arg-type]
+            owner, slot = slot_of(table, key)
             owners_at.setdefault((self._parts.part_of(table, owner, slot), slot), []).append(owner)
         for (part, slot), owners in owners_at.items():
             for some in chunks(owners, _KEYS_AT_ONCE):

@@ -30,7 +30,7 @@ def wrong_meta(source: Source) -> Iterator[str]:
         yield f"the secret of {SECRET_BYTES} bytes by which erased accounts are known is missing"
     if content_of(source, META, STORE_ID) is None:
         yield "the id of the store is missing, by which its row file is known"
-    ids = np.sort(np.fromiter((int(key) for key, _ in source.all_rows(ACCOUNT)), np.int64))
+    ids = np.sort(np.fromiter((key for key, _ in source.all_rows(ACCOUNT)), np.int64))
     newest = int(ids[-1]) if len(ids) else 0
     if int.from_bytes(last_id or b"", "little") != newest:
         yield f"account {newest} is not the newest one that is noted, {int.from_bytes(last_id or b'', 'little')}"
@@ -41,7 +41,6 @@ def wrong_meta(source: Source) -> Iterator[str]:
 def wrong_names(source: Source) -> Iterator[str]:
     """Yield accounts with invalid texts, or that their texts do not find."""
     for account_id, value in source.all_rows(ACCOUNT):
-        assert isinstance(account_id, int)
         content = unseal(ACCOUNT, account_id, value)
         account = decode_account(account_id, content)
         if account is not None:

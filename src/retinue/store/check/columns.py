@@ -73,7 +73,7 @@ def _rows_of_owners(source: Source, table: Table) -> Iterator[list[tuple[int, by
     rows = source.all_rows(table)
     kept: list[tuple[int, bytes]] = []
     while part := list(islice(rows, _BLOCKS_AT_ONCE)):
-        kept += part  # type: ignore[arg-type]
+        kept += part
         last = first_of(kept[-1][0])
         end = next((index for index in range(len(kept) - 1, -1, -1) if first_of(kept[index][0]) != last), -1) + 1
         if end:

@@ -166,13 +166,11 @@ def _text(found: list[Interval]) -> str:
 
 def _without_entries(source: Source, tables: ListTables, direction: Direction) -> Iterator[str]:
     for key, value in source.all_rows(tables.facts):
-        assert isinstance(key, int)
         facts = ListFacts.decode(tables.facts, key, unseal(tables.facts, key, value))
         if (facts.visible or facts.hidden) and not _has_entries(source, tables, key):
             yield f"the {direction.value} list of account {key}: has counts, but no entries"
     for table in (tables.runs, tables.histories):
         for key, value in source.all_rows(table):
-            assert isinstance(key, int)
             content = unseal(table, key, value)
             if table is tables.histories and not intervals(decode_moments(table, key, content)):
                 continue
@@ -250,7 +248,7 @@ def wrong_visibility(source: Source) -> Iterator[str]:
     """Yield entries that are wrongly visible or hidden, or without an account."""
     queue = {}
     for key, value in source.all_rows(RELOCATION):
-        relocation = decode_relocation(int(key), unseal(RELOCATION, key, value))
+        relocation = decode_relocation(key, unseal(RELOCATION, key, value))
         queue[relocation.account_id] = relocation
     kinds = _kinds(source)
     for account_id, relocation in queue.items():
@@ -288,7 +286,7 @@ def _kinds_at(kinds: Kinds, ids: Numbers) -> Kinds:
 
 def _kinds(source: Source) -> Kinds:
     """Return the kind of each account by id: erased, hidden, visible or missing."""
-    found = {int(key): kind_of(unseal(ACCOUNT, key, value)) for key, value in source.all_rows(ACCOUNT)}
+    found = {key: kind_of(unseal(ACCOUNT, key, value)) for key, value in source.all_rows(ACCOUNT)}
     kinds = np.full(max(found, default=0) + 1, _MISSING, np.int8)
     kinds[np.fromiter(found, np.int64, len(found))] = np.fromiter(found.values(), np.int8, len(found))
     return kinds

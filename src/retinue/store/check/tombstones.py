@@ -25,7 +25,7 @@ def wrong_changes(source: Source) -> Iterator[str]:
     """Yield gaps in the change log, by which readers forget accounts."""
     newest, last_id = number_of(source, LAST_REVISION), number_of(source, LAST_ID)
     oldest = expected = max(1, newest - MAX_CHANGES + 1)
-    for key, value in sorted((int(key), value) for key, value in source.all_rows(CHANGE)):
+    for key, value in sorted((key, value) for key, value in source.all_rows(CHANGE)):
         if key > expected:
             yield f"changes {expected} to {key - 1} of accounts are missing"
         if not oldest <= key <= newest:
@@ -51,7 +51,6 @@ def wrong_tombstones(source: Source) -> Iterator[str]:
 def wrong_future_events(source: Source) -> Iterator[str]:
     """Yield future events that are not both accounts' own."""
     for key, value in source.all_rows(FUTURE_EVENT):
-        assert isinstance(key, int)
         account, other = first_of(key), second_of(key)
         if not _exists(source, account) or (other and not _exists(source, other)):
             yield f"account {account}: has a future event with account {other}, and one of them does not exist"

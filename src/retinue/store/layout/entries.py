@@ -155,7 +155,6 @@ class EntryTable:
             if found is None:
                 return None
             key, content = found
-            assert isinstance(key, int)
             if key not in self._dropped:
                 if key not in self._blocks:
                     self._cache(owner, key, Block.decode(self._table, key, content))

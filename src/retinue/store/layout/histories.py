@@ -46,5 +46,4 @@ class HistoryTable:
     def accounts(self, owner: int) -> Iterator[int]:
         """Yield the accounts with which an owner has a history."""
         for key, _ in self._rows.scan(self._table, pair_key(owner, 0), pair_key(owner, LAST_SECOND)):
-            assert isinstance(key, int)
             yield second_of(key)

@@ -50,7 +50,6 @@ class RelocationQueue:
         if found is None:
             return None
         key, content = found
-        assert isinstance(key, int)
         return decode_relocation(key, content)
 
     def add(self, account: StoredAccount, *, is_erased: bool = False) -> None:

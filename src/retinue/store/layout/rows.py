@@ -3,6 +3,7 @@
 from bisect import bisect_left, bisect_right, insort
 from collections.abc import Iterable, Iterator, Sequence
 from heapq import merge
+from typing import Any
 
 from retinue.store.layout.sealing import seal_all, unseal
 from retinue.store.layout.tables import TABLES, Changes, Key, Source, Table, first_of
@@ -17,7 +18,7 @@ class Rows:
     def __init__(self, source: Source) -> None:
         self._source = source
         self._changed: dict[Table, dict[Key, bytes | None]] = {table: {} for table in TABLES}
-        self._order: dict[Table, list[Key]] = {}  # the changed keys, ascending, of tables that were scanned
+        self._order: dict[Table, list[Any]] = {}  # the changed keys, ascending, of tables that were scanned
 
     def get(self, table: Table, key: Key) -> bytes | None:
         changed = self._changed[table]
@@ -51,8 +52,8 @@ class Rows:
         return bool(self._changed[table]) or self._source.has_rows(table)
 
     def scan(
-        self, table: Table, low: Key, high: Key, *, reverse: bool = False, expected: int = _SCANNED_AT_ONCE
-    ) -> Iterator[tuple[Key, bytes]]:
+        self, table: Table, low: int, high: int, *, reverse: bool = False, expected: int = _SCANNED_AT_ONCE
+    ) -> Iterator[tuple[int, bytes]]:
         """Yield the rows between two keys, both included. Rows may change meanwhile."""
         changed = self._changed[table]
         stored = self._stored(table, low, high, reverse, expected)
@@ -78,7 +79,7 @@ class Rows:
             rows = {key: rows[key] for key in sorted(rows) if rows[key] is not None}
         return list(rows), list(rows.values())  # type: ignore[arg-type]
 
-    def first(self, table: Table, low: Key, high: Key, *, reverse: bool = False) -> tuple[Key, bytes] | None:
+    def first(self, table: Table, low: int, high: int, *, reverse: bool = False) -> tuple[int, bytes] | None:
         if not self._changed[table]:
             found = self._source.scan(table, low, high, reverse=reverse, limit=1)
             return (found[0][0], unseal(table, *found[0])) if found else None
@@ -105,7 +106,7 @@ class Rows:
             insort(self._order[table], key)
         changed[key] = content
 
-    def _touched(self, table: Table, low: Key, high: Key) -> list[Key]:
+    def _touched(self, table: Table, low: int, high: int) -> list[Any]:
         if not self._changed[table]:
             return []
         order = self._order.get(table)
@@ -113,25 +114,12 @@ class Rows:
             order = self._order[table] = sorted(self._changed[table])
         return order[bisect_left(order, low) : bisect_right(order, high)]
 
-    def _stored(self, table: Table, low: Key, high: Key, reverse: bool, size: int) -> Iterator[tuple[Key, bytes]]:
+    def _stored(self, table: Table, low: int, high: int, reverse: bool, size: int) -> Iterator[tuple[int, bytes]]:
         while True:
             found = self._source.scan(table, low, high, reverse=reverse, limit=size)
             for key, value in found:
                 yield key, unseal(table, key, value)
             if len(found) < size:
                 return
-            if reverse:
-                high = _before(found[-1][0])
-            else:
-                low = _after(found[-1][0])
+            low, high = (low, found[-1][0] - 1) if reverse else (found[-1][0] + 1, high)
             size = min(4 * size, _MAX_SCANNED_AT_ONCE)
-
-
-def _after(key: Key) -> Key:
-    return key + "\0" if isinstance(key, str) else key + 1
-
-
-def _before(key: Key) -> Key:
-    if isinstance(key, str):
-        raise TypeError("tables of texts are not scanned backwards")
-    return key - 1

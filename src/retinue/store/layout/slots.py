@@ -71,7 +71,6 @@ class SlotAllocator:
         if found is None:
             return None
         key, content = found
-        assert isinstance(key, int)
         last = int.from_bytes(content, "little")
         return (second_of(key), last) if slot <= last else None
 

@@ -8,7 +8,7 @@ import secrets
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from enum import Enum
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from msgspec import Struct
 
@@ -24,6 +24,7 @@ SECRET_BYTES = 32
 _SHIFT = 32
 
 Key = int | str
+NumberRows = list[tuple[int, bytes]]
 
 
 class KeyKind(Enum):
@@ -125,16 +126,11 @@ class Source(Protocol):
         """Return the values of keys, in their order."""
         ...
 
-    def scan(
-        self, table: Table, low: Key, high: Key, *, reverse: bool = False, limit: int = -1
-    ) -> list[tuple[Key, bytes]]:
-        """Return at most `limit` rows between two keys, both included.
-
-        Texts are not scanned, pairs only within a few first numbers.
-        """
+    def scan(self, table: Table, low: int, high: int, *, reverse: bool = False, limit: int = -1) -> NumberRows:
+        """Return at most `limit` rows between two keys, of pairs with a few first numbers."""
         ...
 
-    def rows_of(self, table: Table, owners: Sequence[int]) -> list[tuple[int, bytes]]:
+    def rows_of(self, table: Table, owners: Sequence[int]) -> NumberRows:
         """Return all rows of ascending first numbers, ordered by key."""
         ...
 
@@ -142,7 +138,7 @@ class Source(Protocol):
         """Return False only if a table is empty."""
         ...
 
-    def all_rows(self, table: Table) -> Iterator[tuple[Key, bytes]]:
+    def all_rows(self, table: Table) -> Iterator[tuple[Any, bytes]]:
         """Yield every row of a table. Rows of one first number are adjacent, ascending."""
         ...
 

@@ -148,5 +148,5 @@ def _kinds_of_accounts(engine: Engine) -> "np.ndarray[tuple[int], np.dtype[np.in
     last = engine.scan(ACCOUNT, 0, LARGEST_KEY, reverse=True, limit=1)
     kinds = np.zeros(int(last[0][0]) + 1 if last else 1, np.int8)
     for key, value in engine.all_rows(ACCOUNT):
-        kinds[int(key)] = kind_of(unseal(ACCOUNT, key, value))
+        kinds[key] = kind_of(unseal(ACCOUNT, key, value))
     return kinds

@@ -16,6 +16,7 @@ from retinue.store.layout.tables import (
     RELOCATION,
     USERNAME,
     Key,
+    NumberRows,
     Table,
     pair_key,
 )
@@ -32,8 +33,8 @@ class AsyncSource(Protocol):
     async def get(self, table: Table, keys: Sequence[Key]) -> list[bytes | None]: ...
 
     async def scan(
-        self, table: Table, low: Key, high: Key, *, reverse: bool = False, limit: int = -1
-    ) -> list[tuple[Key, bytes]]: ...
+        self, table: Table, low: int, high: int, *, reverse: bool = False, limit: int = -1
+    ) -> NumberRows: ...
 
 
 class AccountCache(Generic[Shown_co]):

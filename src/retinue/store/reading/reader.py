@@ -66,7 +66,7 @@ class LayoutReader(Generic[Shown_co]):
         erased = [
             relocation.account_id
             for key, value in await self._source.scan(RELOCATION, pair_key(MERGED, 0), pair_key(MERGED, LAST_SECOND))
-            if isinstance(key, int) and (relocation := decode_relocation(key, unseal(RELOCATION, key, value))).is_erased
+            if (relocation := decode_relocation(key, unseal(RELOCATION, key, value))).is_erased
         ]
         values = {field: value for field, (_, value) in account.profile.items()}
         counts = {direction: await self._count(direction, account_id, erased) for direction in Direction}
@@ -149,7 +149,7 @@ class LayoutReader(Generic[Shown_co]):
         while True:
             found = await self._source.scan(table, low, high, reverse=True, limit=_BLOCKS_AT_ONCE)
             for key, value in found:
-                if not isinstance(key, int) or not low <= key <= high:  # in a damaged table SQLite may return others
+                if not low <= key <= high:  # in a damaged table SQLite may return others
                     raise damaged(table, key, "stands among the blocks of another list")
                 high = key - 1
                 content = unseal(table, key, value)

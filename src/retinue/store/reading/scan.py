@@ -37,7 +37,7 @@ class LayoutScan:
         with self._translated():
             rows = self._source.all_rows(ACCOUNT)
             while part := list(islice(rows, _ROWS_AT_ONCE)):
-                accounts = [decode_account(int(key), unseal(ACCOUNT, key, value)) for key, value in part]
+                accounts = [decode_account(key, unseal(ACCOUNT, key, value)) for key, value in part]
                 yield [(account.id, _record(account)) for account in accounts if account is not None]
 
     def intervals(self, *, with_ended: bool) -> Iterator[Intervals]:

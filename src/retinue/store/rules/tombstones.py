@@ -103,7 +103,6 @@ class FutureEvents:
     def forget(self, account: int) -> None:
         """Remove all events of an account, on either side."""
         for key, _ in list(self._rows.scan(FUTURE_EVENT, pair_key(account, 0), pair_key(account, LAST_SECOND))):
-            assert isinstance(key, int)
             self._rows.delete(FUTURE_EVENT, key)
             if second_of(key):
                 self._rows.delete(FUTURE_EVENT, pair_key(second_of(key), account))

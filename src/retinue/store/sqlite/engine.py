@@ -3,14 +3,14 @@
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import apsw
 from msgspec.json import encode
 
 from retinue.durable import sync
 from retinue.errors import StoreError
-from retinue.store.layout.tables import LAST_SECOND, TABLES, Changes, Key, Table, first_of, pair_key
+from retinue.store.layout.tables import LAST_SECOND, TABLES, Changes, Key, NumberRows, Table, first_of, pair_key
 from retinue.store.reading.row_file import RowFileWriter
 from retinue.store.sqlite import files
 from retinue.store.sqlite.absence import require_absent
@@ -63,9 +63,7 @@ class SqliteSource:
         rows = [execute(statement, (key,)).fetchall() for key in keys]
         return [values[0][0] if values else None for values in rows]
 
-    def scan(
-        self, table: Table, low: Key, high: Key, *, reverse: bool = False, limit: int = -1
-    ) -> list[tuple[Key, bytes]]:
+    def scan(self, table: Table, low: int, high: int, *, reverse: bool = False, limit: int = -1) -> NumberRows:
         statements = _STATEMENTS[table]
         return self._execute(statements.down if reverse else statements.up, (low, high, limit)).fetchall()
 
@@ -79,13 +77,13 @@ class SqliteSource:
         if len(owners) * _SCAN_SHARE > owners[-1] - owners[0]:
             among = set(owners)
             rows = self.scan(table, pair_key(owners[0], 0), pair_key(owners[-1], LAST_SECOND))
-            return [row for row in rows if first_of(row[0]) in among]  # type: ignore[arg-type, misc]
+            return [row for row in rows if first_of(row[0]) in among]
         return self._execute(_STATEMENTS[table].of_owners, (encode(list(owners)).decode(),)).fetchall()
 
     def has_rows(self, table: Table) -> bool:
         return bool(self._execute(f"SELECT 1 FROM {table.name} LIMIT 1").fetchall())
 
-    def all_rows(self, table: Table) -> Iterator[tuple[Key, bytes]]:
+    def all_rows(self, table: Table) -> Iterator[tuple[Any, bytes]]:
         return self._connection.cursor().execute(f"SELECT key, value FROM {table.name} ORDER BY key")
 
 

@@ -7,7 +7,7 @@ from typing import Generic
 
 from retinue.clock import Clock
 from retinue.model import Account, PageRequest, PageRows, Profile, RowEncoding, Shown_co
-from retinue.store.layout.tables import Key, Table
+from retinue.store.layout.tables import Key, NumberRows, Table
 from retinue.store.reading.reader import LayoutReader
 from retinue.store.reading.row_file_update import RowFileUpdate, boot_id
 from retinue.store.reading.scan import LayoutScan
@@ -30,9 +30,7 @@ class _ReadySource:
                     self._source.require_absent(table, key, key)
         return values
 
-    async def scan(
-        self, table: Table, low: Key, high: Key, *, reverse: bool = False, limit: int = -1
-    ) -> list[tuple[Key, bytes]]:
+    async def scan(self, table: Table, low: int, high: int, *, reverse: bool = False, limit: int = -1) -> NumberRows:
         rows = self._source.scan(table, low, high, reverse=reverse, limit=limit)
         if not rows and table in NOTICED:
             self._source.require_absent(table, low, high)
