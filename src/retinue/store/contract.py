@@ -82,7 +82,15 @@ class EncodedRows(Struct, frozen=True, gc=False):
     has_more: bool
 
 
-class FastGraph(Protocol):
+class Closing(Protocol):
+    """An open part, to be closed by its user."""
+
+    def close(self) -> None:
+        """Release files and connections."""
+        ...
+
+
+class FastGraph(Closing, Protocol):
     """Answers of a `GraphReader` from memory, without awaiting. None: ask the reader."""
 
     def find_account_nowait(self, username: str) -> Account | None:
@@ -231,7 +239,7 @@ class AuditStore(Protocol):
         ...
 
 
-class Checker(Protocol):
+class Checker(Closing, Protocol):
     """The store's own consistency check."""
 
     def problems(self) -> AsyncIterator[str]:

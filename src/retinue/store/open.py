@@ -14,16 +14,8 @@ from retinue.model import Row, RowEncoding, Shown_co
 from retinue.quota.counters import QuotaCounters, Restoring
 from retinue.store.bulk import BulkWriter, GraphScan
 from retinue.store.cassandra.location import SCHEME, is_location, parse
-from retinue.store.contract import AccessStore, AuditStore, Checker, FastGraph, GraphReader, GraphWriter
+from retinue.store.contract import AccessStore, AuditStore, Checker, Closing, FastGraph, GraphReader, GraphWriter
 from retinue.store.paths import Reach, StorePaths
-
-
-class Closing(Protocol):
-    """An open part, to be closed by its user."""
-
-    def close(self) -> None:
-        """Release files and connections."""
-        ...
 
 
 class Remote(Protocol):
@@ -36,10 +28,6 @@ class Remote(Protocol):
 
 class OpenGraph(GraphReader[Shown_co], Remote, Closing, Protocol[Shown_co]):
     """The graph, for reading."""
-
-
-class OpenFastGraph(FastGraph, Closing, Protocol):
-    """The graph, for answers without waiting."""
 
 
 class OpenRowFile(Closing, Protocol):
@@ -70,10 +58,6 @@ class OpenQuotas(QuotaCounters, Restoring, Remote, Closing, Protocol):
         ...
 
 
-class OpenChecker(Checker, Closing, Protocol):
-    """The consistency check."""
-
-
 class Store(Protocol):
     """A store that is not open yet. `str` returns its location without secrets.
 
@@ -100,9 +84,7 @@ class Store(Protocol):
         """Open the graph for reading."""
         ...
 
-    def served_graph(
-        self, clock: Clock, encoding: RowEncoding, cache_mib: int
-    ) -> tuple[OpenGraph[bytes], OpenFastGraph]:
+    def served_graph(self, clock: Clock, encoding: RowEncoding, cache_mib: int) -> tuple[OpenGraph[bytes], FastGraph]:
         """Open the graph for answering requests, with encoded rows.
 
         The second part caches up to `cache_mib` of the first. Close it first.
@@ -132,7 +114,7 @@ class Store(Protocol):
         """
         ...
 
-    def checker(self, clock: Clock, encoding: RowEncoding) -> OpenChecker:
+    def checker(self, clock: Clock, encoding: RowEncoding) -> Checker:
         """Open the consistency check; `encoding` is that of the row file."""
         ...
 

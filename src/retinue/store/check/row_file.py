@@ -4,9 +4,9 @@ from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
-from retinue.store.layout.accounts import LAST_ID, LAST_REVISION, decode_account
+from retinue.store.layout.accounts import LAST_ID, LAST_REVISION, changed_after, decode_account
 from retinue.store.layout.sealing import content_of, number_of, unseal
-from retinue.store.layout.tables import ACCOUNT, CHANGE, META, STORE_ID, Source
+from retinue.store.layout.tables import ACCOUNT, META, STORE_ID, Source
 from retinue.store.reading.row_file import SLOTS_AT_ONCE, RowFile, Slots
 from retinue.store.reading.row_file_update import EncodeText, text_of
 
@@ -28,11 +28,10 @@ def wrong_rows(source: Source, path: Path, encode: EncodeText) -> Iterator[str]:
         last = number_of(source, LAST_ID)  # afterwards: accounts may have been added meanwhile
         ids = range(first, min(last + 1, first + SLOTS_AT_ONCE))
         wrong = [(account_id, how) for account_id, how in _differences(source, ids, found, encode) if how]
-        changed = _changed_after(source, revision) if wrong else set()
+        changed = changed_after(source, revision, number_of(source, LAST_REVISION)) if wrong else set()
         for account_id, how in wrong:
-            if changed is None or account_id in changed:
-                continue
-            yield f"the row of account {account_id} {how}"
+            if changed is not None and account_id not in changed:  # else readers do not use the row
+                yield f"the row of account {account_id} {how}"
         first += SLOTS_AT_ONCE
 
 
@@ -46,12 +45,3 @@ def _differences(source: Source, ids: range, found: Slots, encode: EncodeText) -
             yield account_id, "is of no account"
         elif text != text_of(decode_account(account_id, unseal(ACCOUNT, account_id, value)), encode):
             yield account_id, "is not what the store has"
-
-
-def _changed_after(source: Source, revision: int) -> set[int] | None:
-    """Return the changed accounts. None: too many for readers to use the file."""
-    newest = number_of(source, LAST_REVISION)
-    changes = source.scan(CHANGE, revision + 1, newest)
-    if len(changes) < newest - revision:
-        return None
-    return {int.from_bytes(unseal(CHANGE, key, value), "little") for key, value in changes}

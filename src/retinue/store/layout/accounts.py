@@ -14,8 +14,8 @@ from msgspec.structs import replace
 from retinue import names
 from retinue.model import Visibility
 from retinue.store.layout.rows import Rows
-from retinue.store.layout.sealing import damaged
-from retinue.store.layout.tables import ACCOUNT, ACCOUNT_KEY, CHANGE, CLAIM, LARGEST_ID, META, USERNAME
+from retinue.store.layout.sealing import damaged, unseal
+from retinue.store.layout.tables import ACCOUNT, ACCOUNT_KEY, CHANGE, CLAIM, LARGEST_ID, META, USERNAME, Source
 
 MAX_CACHED = 500_000
 MAX_CHANGES = 100_000  # that readers can catch up with; one that is further behind forgets everything
@@ -125,6 +125,14 @@ def decode_account(account_id: int, content: bytes) -> StoredAccount | None:
 def kind_of(content: bytes) -> int:
     """Return 0 for erased accounts, 1 for hidden, 2 for visible ones."""
     return content[0] if content else 0
+
+
+def changed_after(source: Source, revision: int, newest: int) -> set[int] | None:
+    """Return the accounts changed after a revision. None: the log lacks some."""
+    changes = source.scan(CHANGE, revision + 1, newest)
+    if len(changes) != newest - revision:
+        return None
+    return {int.from_bytes(unseal(CHANGE, key, value), "little") for key, value in changes}
 
 
 class AccountTable:

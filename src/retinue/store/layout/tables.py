@@ -127,7 +127,7 @@ class Source(Protocol):
         ...
 
     def scan(self, table: Table, low: int, high: int, *, reverse: bool = False, limit: int = -1) -> NumberRows:
-        """Return at most `limit` rows between two keys, of pairs with a few first numbers."""
+        """Return at most `limit` rows between two keys, both included. Pairs: of a few first numbers."""
         ...
 
     def rows_of(self, table: Table, owners: Sequence[int]) -> NumberRows:

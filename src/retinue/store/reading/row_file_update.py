@@ -3,9 +3,9 @@
 from collections.abc import Callable
 from pathlib import Path
 
-from retinue.store.layout.accounts import LAST_ID, LAST_REVISION, StoredAccount, decode_account
+from retinue.store.layout.accounts import LAST_ID, LAST_REVISION, StoredAccount, changed_after, decode_account
 from retinue.store.layout.sealing import content_of, number_of, unseal
-from retinue.store.layout.tables import ACCOUNT, CHANGE, META, STORE_ID, Source
+from retinue.store.layout.tables import ACCOUNT, META, STORE_ID, Source
 from retinue.store.reading.row_file import TEXT_BYTES, RowFileWriter, State
 
 MAX_CHANGES = 10_000  # in one step
@@ -70,12 +70,11 @@ class RowFileUpdate:
 
     def _write_changed(self, revision: int) -> bool:
         """Write changed rows; return False if the list of changes is incomplete."""
-        changes = self._source.scan(CHANGE, self._state.revision + 1, revision)
-        changed = {int.from_bytes(unseal(CHANGE, key, value), "little") for key, value in changes}
-        for account_id in sorted(changed):
+        changed = changed_after(self._source, self._state.revision, revision)
+        for account_id in sorted(changed or ()):
             if account_id <= self._state.last_id:
                 self._write(range(account_id, account_id + 1))
-        return len(changes) == revision - self._state.revision
+        return changed is not None
 
     def _write(self, ids: range) -> None:
         assert self._file is not None
