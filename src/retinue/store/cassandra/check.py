@@ -5,18 +5,15 @@ Writers may work meanwhile, so a fault counts only if it is still there a moment
 
 import asyncio
 from collections.abc import AsyncIterator, Iterable, Iterator
-from itertools import islice
 
 from retinue.errors import StoreUnavailable
 from retinue.store.cassandra.parts import PartDirectory, wrong_pointers
 from retinue.store.cassandra.retry import Backoff, RetryingSession
 from retinue.store.cassandra.session import Session
 from retinue.store.cassandra.source import CassandraSource
-from retinue.store.check.invariants import facts, invariants
+from retinue.store.check.invariants import UNCHECKED, facts, invariants, listed, shown
 
-_LISTED_PER_INVARIANT = 20
 _AGAIN_AFTER_SECONDS = 0.5
-_UNCHECKED = "cannot be checked:"
 
 
 class CassandraChecker:
@@ -28,13 +25,13 @@ class CassandraChecker:
 
     async def problems(self) -> AsyncIterator[str]:
         try:
-            first = [_first(problems) for problems in self._invariants()]
+            first = [[*listed(problems, shown)] for problems in self._invariants()]
         except StoreUnavailable as error:  # of the directory of parts
-            yield f"{self._session.location}: {_UNCHECKED} {error.detail}"
+            yield f"{self._session.location}: {UNCHECKED} {error.detail}"
             return
         if any(first):
             await asyncio.sleep(_AGAIN_AFTER_SECONDS)
-            again = [_first(problems) for problems in self._invariants()]
+            again = [[*listed(problems, shown)] for problems in self._invariants()]
             for before, now in zip(first, again, strict=True):
                 is_whole = not any(map(_is_end, before))
                 for problem in now:
@@ -43,10 +40,9 @@ class CassandraChecker:
 
     async def facts(self) -> dict[str, int]:
         source, _ = self._source()
-        count = self._session.rows
         return {
             **facts(source),
-            "clients": len(count("SELECT id FROM client")),
+            "clients": len(self._session.rows("SELECT id FROM client")),
             "tokens": sum(1 for _ in self._session.stream("SELECT digest FROM access_token")),
         }
 
@@ -65,17 +61,5 @@ class CassandraChecker:
         return CassandraSource(session, parts), wrong_pointers(parts, session)
 
 
-def _first(problems: Iterable[str]) -> list[str]:
-    """Return the first problems of an invariant, and its error."""
-    found: list[str] = []
-    try:
-        found.extend(islice(problems, _LISTED_PER_INVARIANT))
-    except StoreUnavailable as error:
-        found.append(f"{_UNCHECKED} {error.detail}")
-    except Exception as error:  # noqa: BLE001 - our own code may fail in any way on damage
-        found.append(f"{_UNCHECKED} {type(error).__name__}: {error}")
-    return found
-
-
 def _is_end(problem: str) -> bool:
-    return problem.startswith(_UNCHECKED)
+    return problem.startswith(UNCHECKED)

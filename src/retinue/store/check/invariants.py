@@ -1,6 +1,6 @@
 """Every invariant of a graph, and its size."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 import numpy as np
 
@@ -14,6 +14,8 @@ from retinue.store.layout.accounts import kind_of
 from retinue.store.layout.sealing import unseal
 from retinue.store.layout.tables import ACCOUNT, CHANGE, FUTURE_EVENT, META, RELOCATION, TOMBSTONE, Source
 
+UNCHECKED = "cannot be checked:"
+_MAX_LISTED = 20
 _UNRELATED = META, CHANGE, RELOCATION, TOMBSTONE, FUTURE_EVENT  # no other row tells what is in them
 
 
@@ -31,6 +33,24 @@ def invariants(source: Source) -> Iterator[Iterable[str]]:
     yield wrong_changes(source)
     yield wrong_tombstones(source)
     yield wrong_future_events(source)
+
+
+def listed(problems: Iterable[str], shown: Callable[[Exception], str]) -> Iterator[str]:
+    """Yield the first problems of an invariant, and its error."""
+    try:
+        for count, problem in enumerate(problems):
+            if count == _MAX_LISTED:
+                yield "... and more of this kind"
+                break
+            yield problem
+    except Exception as error:  # noqa: BLE001 - our own code may fail in any way on damage
+        yield f"{UNCHECKED} {shown(error)}"
+
+
+def shown(error: Exception) -> str:
+    """Return the text of an error, on one line."""
+    text = " ".join(str(error).split())
+    return text if isinstance(error, StoreUnavailable) else f"{type(error).__name__}: {text}"
 
 
 def _damaged_rows(source: Source) -> Iterator[str]:

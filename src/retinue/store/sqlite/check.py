@@ -10,22 +10,16 @@ import apsw
 
 from retinue.access.sqlite import wrong_checkpoint, wrong_clients
 from retinue.errors import StoreUnavailable
-from retinue.store.check.invariants import facts, invariants
+from retinue.store.check.invariants import UNCHECKED, facts, invariants, listed, shown
 from retinue.store.layout.tables import Source
 from retinue.store.sqlite import files
 from retinue.store.sqlite.engine import SqliteSource
 from retinue.store.sqlite.files import Execute, Kind
 
-_LISTED_PER_INVARIANT = 20
 # Indexes that SQLite makes for keys have no text. Its statistics (ANALYZE) change no result.
 _OBJECTS = "SELECT type, name, sql FROM sqlite_schema WHERE sql IS NOT NULL AND name NOT LIKE 'sqlite_stat_'"
 
 Layout = dict[tuple[str, str], str]
-
-_ACCESS_FACTS: dict[str, Callable[[Execute], int]] = {
-    "clients": lambda execute: _number(execute, "SELECT count(*) FROM client"),
-    "tokens": lambda execute: _number(execute, "SELECT count(*) FROM token"),
-}
 
 
 class SqliteChecker:
@@ -41,16 +35,15 @@ class SqliteChecker:
     async def problems(self) -> AsyncIterator[str]:
         try:
             for path, problems in self._invariants():
-                for problem in _listed(problems):
+                for problem in listed(problems, _shown):
                     yield f"{path}: {problem}"
         except apsw.Error as error:  # such as when no read transaction can begin
-            yield f"{self._graph_path}: {_cannot_be_checked(error)}"
+            yield f"{self._graph_path}: {UNCHECKED} {_shown(error)}"
 
     async def facts(self) -> dict[str, int]:
         try:
-            source = SqliteSource(self._graph)
-            of_access = {name: count(self._access.execute) for name, count in _ACCESS_FACTS.items()}
-            return {**facts(source), **of_access}
+            clients, tokens = (self._access.execute(f"SELECT count(*) FROM {of}").get for of in ("client", "token"))
+            return {**facts(SqliteSource(self._graph)), "clients": clients, "tokens": tokens}
         except Exception as error:
             raise StoreUnavailable(f"cannot be counted: {_shown(error)}") from error
 
@@ -73,22 +66,6 @@ class SqliteChecker:
         for path in (self._graph_path, self._access_path):
             for each in (path, *files.logs_of(path)):
                 yield each, _open_to_others(each)
-
-
-def _listed(problems: Iterable[str]) -> Iterator[str]:
-    """Yield the first problems of an invariant, and its error."""
-    try:
-        for count, problem in enumerate(problems):
-            if count == _LISTED_PER_INVARIANT:
-                yield "... and more of this kind"
-                break
-            yield problem
-    except Exception as error:  # noqa: BLE001 - our own code may fail in any way on damage
-        yield _cannot_be_checked(error)
-
-
-def _cannot_be_checked(error: Exception) -> str:
-    return f"cannot be checked: {_shown(error)}"
 
 
 def _differences(execute: Execute, kind: Kind) -> Iterator[str]:
@@ -136,9 +113,4 @@ def _open_to_others(path: Path) -> Iterator[str]:
 def _shown(error: Exception) -> str:
     if isinstance(error, apsw.NoMemError):
         return "more memory is needed than there is, or a size in it is damaged"
-    text = " ".join(str(error).split())
-    return text if isinstance(error, apsw.Error | StoreUnavailable) else f"{type(error).__name__}: {text}"
-
-
-def _number(execute: Execute, query: str) -> int:
-    return int(execute(query).fetchall()[0][0])
+    return " ".join(str(error).split()) if isinstance(error, apsw.Error) else shown(error)
