@@ -91,9 +91,9 @@ class EngineGraphWriter:
         if not self._engine.has_rows(RELOCATION):
             return False
         with self._unit():
-            if self._changes.is_maintained():
+            if self._changes.relocator.is_done():
                 return False
-            is_more = self._changes.maintain(self._is_time_left())
+            is_more = self._changes.relocator.work(self._is_time_left())
             self._commit()
             return is_more
 
@@ -125,7 +125,7 @@ class EngineGraphWriter:
             while await self.run_maintenance():
                 pass
             with self._unit():
-                if self._changes.is_maintained():
+                if self._changes.relocator.is_done():
                     loaded = BulkLoad(self._engine, follows, on_share).run()
                     self._engine.commit(())
                     self._changes.forget()

@@ -3,7 +3,7 @@
 They run inside the writer's unit of work. Everything read is cached until `forget`.
 """
 
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 
 from retinue import names
 from retinue.history import Moment
@@ -33,7 +33,7 @@ class GraphChanges:
         self._future_events = FutureEvents(rows)
         self._accounts = Accounts(self.account_table, self._future_events, self.resolver, queue, self.tombstones)
         self.pairs = Pairs(rows, self.account_table)
-        self._relocator = Relocator(queue, self.account_table, self.pairs)
+        self.relocator = Relocator(queue, self.account_table, self.pairs)
 
     def forget(self) -> None:
         """Call first, after other writers' changes, and after a failure."""
@@ -146,13 +146,6 @@ class GraphChanges:
 
     def end(self, pair: Pair, at: int) -> Verdict:
         return self.pairs.learn(pair, Moment(at, is_unfollow=True))
-
-    def is_maintained(self) -> bool:
-        return self._relocator.is_done()
-
-    def maintain(self, is_time_left: Callable[[], bool]) -> bool:
-        """Do some maintenance; return whether more remains."""
-        return self._relocator.work(is_time_left)
 
     def refusal_of_event(self, keys: Sequence[str]) -> Decision | None:
         """Return why an event cannot use these keys, or None.
