@@ -23,6 +23,7 @@ import msgspec
 from connections import connecting, microseconds
 from debian import WRK
 from retinue import wiring
+from retinue.access.contract import Checkpoint
 from retinue.audit.log import AuditLog, RotationPolicy
 from retinue.audit.record import Auditor, AuditRecord
 from retinue.audit.usage import RequestCounters
@@ -41,7 +42,7 @@ from retinue.model import (
 )
 from retinue.serving.worker import GC_THRESHOLDS
 from retinue.settings import Settings
-from retinue.store.contract import Checkpoint, EncodedRows, FastGraph
+from retinue.store.contract import EncodedRows, FastGraph
 from retinue.store.open import OpenGraph, open_store
 from retinue.web.fast_path import Head
 from retinue.wire import parsing, rendering

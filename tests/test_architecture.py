@@ -71,14 +71,16 @@ MAY_IMPORT = {
     "store.cassandra.backend": WORDS
     | {"store.cassandra", "store.cassandra.session", "store.contract", "store.reading", "store.writer", "store.paths"}
     | {"access.cassandra", "quota", "quota.cassandra"},
-    "store.open": {"errors", "clock", "model", "store.contract", "store.bulk", "quota", "store.paths"}
+    "store.open": {"errors", "clock", "model", "access.contract", "quota"}
+    | {"store.contract", "store.bulk", "store.paths"}
     | {"store.sqlite.backend", "store.cassandra.backend", "store.cassandra"},
-    "access": WORDS | {"store.contract", "quota"},
-    "access.client_rows": WORDS | {"store.contract"},
-    "access.sqlite": WORDS | {"store.contract", "access.client_rows", "store.sqlite.files"},
+    "access": WORDS | {"access.contract", "quota"},
+    "access.contract": {"model"},
+    "access.client_rows": WORDS | {"access.contract"},
+    "access.sqlite": WORDS | {"access.contract", "access.client_rows", "store.sqlite.files"},
     "access.cassandra": WORDS
-    | {"store.contract", "access.client_rows", "quota", "store.cassandra", "store.cassandra.session"},
-    "audit": WORDS | {"store.contract", "quota", "locks"},
+    | {"access.contract", "access.client_rows", "quota", "store.cassandra", "store.cassandra.session"},
+    "audit": WORDS | {"access.contract", "quota", "locks"},
     "following": WORDS | {"store.contract"},
     "ingest": WORDS | {"duck", "store.contract", "store.bulk", "store.open"},
     "export": WORDS | {"duck", "store.bulk"},
@@ -87,15 +89,15 @@ MAY_IMPORT = {
     "web": WORDS
     | {"wire", "faults", "store.contract", "quota", "following", "access", "audit"}
     | {"ingest", "key_pair"},
-    "wiring": WORDS | {"store.contract", "quota", "access", "audit", "faults", "following", "web"},
+    "wiring": WORDS | {"store.contract", "quota", "access", "access.contract", "audit", "faults", "following", "web"},
     "local": WORDS | {"faults", "wire", "store.contract", "store.open", "access", "audit", "wiring", "ingest", "web"},
     "pytest_plugin": {"local", "sample"},
     "serving": WORDS
     | {"faults", "wire", "store.contract", "store.open", "store.paths", "access", "audit", "ingest", "wiring", "web"}
-    | {"locks", "key_pair", "confinement", "streams"},
+    | {"access.contract", "locks", "key_pair", "confinement", "streams"},
     "cli": WORDS
     | {"wire", "store.contract", "store.open", "access", "audit", "ingest", "following", "web", "wiring", "serving"}
-    | {"export", "faults", "sample", "sample_files", "client", "collect", "intercept", "streams"},
+    | {"access.contract", "export", "faults", "sample", "sample_files", "client", "collect", "intercept", "streams"},
     "intercept": WORDS | {"faults", "wire", "confinement", "locks", "intercept.verdicts", "intercept.sandbox"},
     "intercept.verdicts": WORDS | {"store.open", "following", "intercept"},
     "intercept.sandbox": {"faults", "local", "sample"},

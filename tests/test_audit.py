@@ -15,6 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
+from retinue.access.contract import Checkpoint
 from retinue.audit.hash_chain import BEGINNING, BrokenChain, ChainHead, line_of, next_head
 from retinue.audit.log import AuditLog, RotationPolicy
 from retinue.audit.log_files import files_of, records_of, without_oldest
@@ -23,7 +24,6 @@ from retinue.audit.retention import oldest_expired
 from retinue.audit.verify import VerifyReport, verify
 from retinue.errors import StoreError
 from retinue.model import ErasureEvent, Visibility
-from retinue.store.contract import Checkpoint
 from support.audit_logs import BIG, SECRET, checkpoint_after, new_checkpoint, record, written
 from support.frozen_clock import FrozenClock
 from support.service import FOLLOWERS, FOLLOWING, INFO, TOKEN, Service

@@ -10,6 +10,7 @@ import msgspec
 import pytest
 from msgspec.structs import replace
 
+from retinue.access.contract import Checkpoint
 from retinue.audit.hash_chain import BEGINNING, ChainHead, next_head
 from retinue.audit.log import AuditLog
 from retinue.audit.log_files import files_of, without_oldest
@@ -17,7 +18,6 @@ from retinue.audit.record import AuditRecord, RemovedRecords
 from retinue.audit.signed_heads import SignedHead, parse_signed_heads, sign_head
 from retinue.audit.verify import verify
 from retinue.errors import InputError
-from retinue.store.contract import Checkpoint
 from retinue.store.open import open_store
 from support.audit_logs import BIG, SECRET, new_checkpoint, record, written
 from support.commands import retinue

@@ -10,6 +10,7 @@ import msgspec
 import pytest
 from hypothesis import given, settings
 
+from retinue.access.contract import Checkpoint
 from retinue.audit.hash_chain import line_of
 from retinue.audit.log import AuditLog, RotationPolicy
 from retinue.audit.record import AuditRecord
@@ -18,7 +19,6 @@ from retinue.model import Pool, Quota, QuotaKey, RateLimit, RegisteredClient
 from retinue.quota.counter_file import RECORD_BYTES
 from retinue.quota.counters import DAY_SECONDS
 from retinue.quota.file_counters import FileQuotaCounters
-from retinue.store.contract import Checkpoint
 from support.counter_files import DAY, NOON, QUOTA_KEY, charge, overwrite
 from support.thorough import examples
 

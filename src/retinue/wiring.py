@@ -7,13 +7,14 @@ from msgspec import Struct
 
 from retinue.access.authentication import Authenticator
 from retinue.access.clients import Clients
+from retinue.access.contract import AccessStore
 from retinue.access.quotas import Quotas
 from retinue.audit.record import Auditor
 from retinue.clock import Clock
 from retinue.faults import FaultInjector, SharedFaults
 from retinue.following import Following
 from retinue.quota.counters import QuotaCounters
-from retinue.store.contract import AccessStore, FastGraph, GraphReader
+from retinue.store.contract import FastGraph, GraphReader
 from retinue.web.asgi import Application
 from retinue.web.fast_path import FastPath
 from retinue.web.faults import FaultyApplication

@@ -8,10 +8,10 @@ from pathlib import Path
 import msgspec
 from msgspec.structs import replace
 
+from retinue.access.contract import Checkpoint
 from retinue.audit.hash_chain import BEGINNING
 from retinue.audit.log import AuditLog, RotationPolicy
 from retinue.audit.record import AuditRecord
-from retinue.store.contract import Checkpoint
 
 SECRET = bytes(range(32))
 BIG = RotationPolicy(2**30, 2**30)

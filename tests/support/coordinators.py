@@ -7,6 +7,7 @@ from pathlib import Path
 import msgspec
 
 from retinue.access.clients import digest_of
+from retinue.access.contract import Checkpoint
 from retinue.audit.channel import Batch
 from retinue.audit.log import AuditLog, RotationPolicy
 from retinue.audit.record import AuditRecord
@@ -18,7 +19,6 @@ from retinue.audit.usage import RequestCounters
 from retinue.audit.verify import VerifyReport, verify
 from retinue.audit.writer import AuditWriter
 from retinue.model import TOKEN_SECONDS, RegisteredClient
-from retinue.store.contract import Checkpoint
 from retinue.store.open import open_store
 from support.frozen_clock import FrozenClock
 

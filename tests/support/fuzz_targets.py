@@ -17,6 +17,7 @@ from pathlib import Path
 
 from retinue.access.authentication import MAX_TOKEN_BYTES, bearer_token
 from retinue.access.client_rows import CLIENT_COLUMNS, GRANT_COLUMNS, checkpoint_of, client_of, grant_of
+from retinue.access.contract import Checkpoint
 from retinue.access.management_token import ManagementToken
 from retinue.audit.hash_chain import BEGINNING
 from retinue.audit.log_files import AuditLine, follow
@@ -37,7 +38,6 @@ from retinue.intercept.exchanges import Exchanges
 from retinue.intercept.traffic import Traffic
 from retinue.model import Direction, Pool, Quota, QuotaKey, RateLimit
 from retinue.quota.file_counters import FileQuotaCounters
-from retinue.store.contract import Checkpoint
 from retinue.store.layout.blocks import Block
 from retinue.store.layout.columns import decode_blocks
 from retinue.store.layout.histories import decode_moments, encode_moments

@@ -10,10 +10,10 @@ from datetime import UTC, datetime
 from hashlib import sha256
 
 from retinue.access.clients import digest_of, fresh_secret, status_of
+from retinue.access.contract import AccessStore
 from retinue.clock import Clock
 from retinue.errors import InvalidClient, InvalidToken, MissingScope, UnknownToken, WrongSecret
 from retinue.model import RESEARCH_SCOPE, TOKEN_SECONDS, RegisteredClient, Secrets, TokenGrant
-from retinue.store.contract import AccessStore
 
 MAX_TOKEN_BYTES = 512
 CACHE_SECONDS = 0.9

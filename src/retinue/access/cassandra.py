@@ -22,12 +22,12 @@ from retinue.access.client_rows import (
     secrets_of,
     values_of,
 )
+from retinue.access.contract import Checkpoint
 from retinue.errors import StoreError, StoreUnavailable
 from retinue.model import ClientChange, RegisteredClient, Secrets, TokenGrant
 from retinue.quota.counters import DAY_SECONDS
 from retinue.store.cassandra.session import Session
 from retinue.store.cassandra.statements import Statement
-from retinue.store.contract import Checkpoint
 
 _HOUR_SECONDS = 3600
 _AUDIT_SECRET_BYTES = 32

@@ -10,9 +10,9 @@ from typing import Annotated, Any
 import msgspec
 from msgspec import UNSET, Meta, structs
 
+from retinue.access.contract import Checkpoint
 from retinue.errors import StoreUnavailable
 from retinue.model import TOKEN_SECONDS, ClientChange, Quota, QuotaKey, RateLimit, RegisteredClient, Secrets, TokenGrant
-from retinue.store.contract import Checkpoint
 
 # A token from further in the future was issued under another clock, such as a sandbox's, and is invalid.
 CLOCK_SKEW_SECONDS = 300

@@ -7,10 +7,10 @@ from collections.abc import Callable, Iterator
 
 from msgspec import UNSET, Struct, structs
 
+from retinue.access.contract import AccessStore
 from retinue.clock import Clock
 from retinue.errors import InputError, NoSuchClient
 from retinue.model import MAX_SECOND, RESEARCH_SCOPE, ClientChange, Quota, RateLimit, RegisteredClient, Usage
-from retinue.store.contract import AccessStore
 
 SECRET_BYTES = 32
 SECRET_CHARACTERS = 43  # 62 to this power is more than 256 bits

@@ -25,9 +25,9 @@ from retinue.access.client_rows import (
     secrets_of,
     values_of,
 )
+from retinue.access.contract import Checkpoint
 from retinue.errors import StoreUnavailable
 from retinue.model import ClientChange, RegisteredClient, Secrets, TokenGrant
-from retinue.store.contract import Checkpoint
 from retinue.store.sqlite import files
 
 _CLIENT = f"SELECT {', '.join(CLIENT_COLUMNS + SECRET_COLUMNS)} FROM client"

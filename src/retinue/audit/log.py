@@ -10,6 +10,7 @@ from pathlib import Path
 
 from msgspec import Struct
 
+from retinue.access.contract import Checkpoint
 from retinue.audit.hash_chain import BrokenChain, ChainHead, line_of, stated_head, torn_digest
 from retinue.audit.log_files import file_name, files_of, first_in, follow, lines_of
 from retinue.audit.record import encode_record, log_record
@@ -17,7 +18,6 @@ from retinue.durable import sync
 from retinue.errors import StoreError
 from retinue.locks import open_locked
 from retinue.safe_files import folder_exposure
-from retinue.store.contract import Checkpoint
 
 FOLDER_MODE = 0o700
 FILE_MODE = 0o600

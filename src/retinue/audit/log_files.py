@@ -9,11 +9,11 @@ from pathlib import Path
 import msgspec
 from msgspec import Struct, structs
 
+from retinue.access.contract import Checkpoint
 from retinue.audit.hash_chain import BrokenChain, ChainHead, next_head, stated_head, torn_digest
 from retinue.audit.record import AuditRecord, RemovedRecords, decode_record
 from retinue.audit.record_counters import RecordsMade, read_made
 from retinue.errors import StoreError
-from retinue.store.contract import Checkpoint
 
 _NAME = re.compile(r"[0-9]{15}\.[0-9]{3}\.jsonl")
 _TORN = b'"torn":"'

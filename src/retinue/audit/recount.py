@@ -12,13 +12,13 @@ from typing import Protocol
 
 from msgspec import Struct, field
 
+from retinue.access.contract import Checkpoint
 from retinue.audit.hash_chain import BrokenChain, ChainHead, stated_head
 from retinue.audit.log_files import follow, lines_of, missing_at_end, retained_files
 from retinue.audit.record import AuditRecord
 from retinue.audit.record_counters import read_made
 from retinue.model import MAX_SECOND, Direction, Quota, QuotaKey, RegisteredClient, Usage
 from retinue.quota.counters import DAY_SECONDS, Counted, Restoring
-from retinue.store.contract import Checkpoint
 
 _OK = 200
 _TOO_MANY = 429

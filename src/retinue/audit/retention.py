@@ -12,6 +12,7 @@ from pathlib import Path
 
 from msgspec import Struct
 
+from retinue.access.contract import AccessStore
 from retinue.audit.hash_chain import BrokenChain, stated_head
 from retinue.audit.log_files import ExpiredFile, files_of, lines_of
 from retinue.audit.record import RemovedRecords
@@ -19,7 +20,6 @@ from retinue.audit.trusted_time import SLACK_SECONDS, TrustedTime
 from retinue.audit.writer import AuditWriter
 from retinue.clock import Clock
 from retinue.errors import StoreError, StoreUnavailable
-from retinue.store.contract import AccessStore
 
 INTERVAL_SECONDS = 60
 

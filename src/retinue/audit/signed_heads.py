@@ -10,11 +10,11 @@ from hashlib import blake2b
 import msgspec
 from msgspec import Struct
 
+from retinue.access.contract import Checkpoint
 from retinue.audit.hash_chain import BEGINNING, HASH_BYTES, ChainHead
 from retinue.audit.log_files import ChainStep, utc
 from retinue.errors import InputError
 from retinue.model import MAX_SECOND
-from retinue.store.contract import Checkpoint
 
 _PERSON = b"retinue-head"
 _REMOVED = b'"removed":{'

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from msgspec import Struct, field
 
+from retinue.access.contract import Checkpoint
 from retinue.audit import trusted_time
 from retinue.audit.hash_chain import BrokenChain, ChainHead, stated_head
 from retinue.audit.log_files import (
@@ -22,7 +23,6 @@ from retinue.audit.record import AuditRecord
 from retinue.audit.record_counters import COUNTERS_NAME, RecordsMade, read_made
 from retinue.audit.signed_heads import HeadComparison, SignedHead
 from retinue.durable import finished_name
-from retinue.store.contract import Checkpoint
 
 MAX_PROBLEMS = 20
 

@@ -7,6 +7,7 @@ from contextlib import closing, suppress
 
 from msgspec import structs
 
+from retinue.access.contract import AuditStore, Checkpoint
 from retinue.audit.channel import Batch
 from retinue.audit.hash_chain import ChainHead
 from retinue.audit.log import AuditLog
@@ -18,7 +19,6 @@ from retinue.audit.space import SpaceMonitor
 from retinue.audit.usage import RequestCounters
 from retinue.clock import Clock
 from retinue.errors import StoreUnavailable
-from retinue.store.contract import AuditStore, Checkpoint
 
 CHECKPOINT_SECONDS = 1.0
 

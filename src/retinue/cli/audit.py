@@ -15,10 +15,10 @@ from retinue.settings import default_of
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from retinue.access.contract import Checkpoint
     from retinue.audit.signed_heads import SignedHead
     from retinue.audit.usage import DailyUsage
     from retinue.audit.verify import VerifyReport
-    from retinue.store.contract import Checkpoint
     from retinue.store.open import OpenAccess, Store
 
 app = group(help="Read the audit log and verify it.")

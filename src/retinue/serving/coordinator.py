@@ -12,6 +12,7 @@ from socket import socket
 from msgspec import Struct
 
 from retinue import wiring
+from retinue.access.contract import AccessStore, AuditStore
 from retinue.access.management_token import management_token
 from retinue.access.quotas import Quotas
 from retinue.audit.channel import ChannelReceiver
@@ -31,7 +32,6 @@ from retinue.serving.background import WriterThread
 from retinue.serving.child import run_child, serve_until_stopped
 from retinue.serving.child_config import ChildConfig
 from retinue.settings import Settings
-from retinue.store.contract import AccessStore, AuditStore
 from retinue.store.open import OpenAccess, Store
 from retinue.web.listener import management_server
 from retinue.web.management import Management, management_application

@@ -8,13 +8,14 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Protocol
 
+from retinue.access.contract import AccessStore, AuditStore
 from retinue.clock import Clock
 from retinue.errors import InputError
 from retinue.model import Row, RowEncoding, Shown_co
 from retinue.quota.counters import QuotaCounters, Restoring
 from retinue.store.bulk import BulkWriter, GraphScan
 from retinue.store.cassandra.location import SCHEME, is_location, parse
-from retinue.store.contract import AccessStore, AuditStore, Checker, Closing, FastGraph, GraphReader, GraphWriter
+from retinue.store.contract import Checker, Closing, FastGraph, GraphReader, GraphWriter
 from retinue.store.paths import Reach, StorePaths
 
 
