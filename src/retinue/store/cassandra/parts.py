@@ -57,7 +57,6 @@ class PartDirectory:
         self._parts: dict[Table, dict[int, Parts]] = {}
 
     def load(self, session: Reads) -> None:
-        """Read all parts."""
         self._parts = {}
         for name, owner, parts in session.rows(_LOAD):
             self.learn(_TABLES[name], owner, _decode(unseal(_PART, f"{name} {owner}", parts)))
@@ -75,7 +74,6 @@ class PartDirectory:
         return owner in self._parts.get(table, ())
 
     def part_of(self, table: Table, owner: int, slot: int) -> int:
-        """Return the part that has a slot."""
         return self.rank_of(table, owner, slot)[0]
 
     def rank_of(self, table: Table, owner: int, slot: int) -> tuple[int, int]:

@@ -53,7 +53,6 @@ class Write(Struct, frozen=True, array_like=True, gc=False):
 
     @property
     def size(self) -> int:
-        """Its approximate bytes in the log."""
         return _OVERHEAD_BYTES + sum(len(value) for value in self.values if isinstance(value, bytes | str))
 
 
@@ -91,7 +90,6 @@ class RedoLog:
             self._session.write_all(_statement(write, group) for write in phase)
 
     def remove(self, group: int, writer: str | None = None, attempt: int | None = None) -> None:
-        """Remove a writer's logs up to an attempt."""
         values = (group, writer or self.writer, attempt or self.attempt)
         self._session.write_all([Statement(_REMOVE, values)])
 

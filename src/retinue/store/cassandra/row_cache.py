@@ -83,7 +83,6 @@ class RowCache:
         return [(key, cached.rows[key]) for key in (reversed(keys) if reverse else keys)]
 
     def learn_lists(self, lists: RowsOfLists) -> None:
-        """Note all rows of some owners."""
         for table, of_owners in lists.items():
             for owner, rows in of_owners.items():
                 self._lists[table][owner] = _List(rows)

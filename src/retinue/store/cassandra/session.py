@@ -96,7 +96,6 @@ class Session:
             raise StoreError(f"{location}: {error}") from error
 
     def rows(self, query: str, values: Sequence[Any] = ()) -> list[Row]:
-        """Run one read and return all its rows."""
         self.counts["reads"] += 1
         with _translated():
             return list(self._session.execute(self._bound(query, values), execution_profile="read"))

@@ -220,7 +220,6 @@ class AccountTable:
         return found
 
     def add(self, key: str) -> StoredAccount:
-        """Add an account with a key."""
         self._last_id += 1
         if self._last_id > LARGEST_ID:
             raise damaged(META, LAST_ID, "there are no more account ids")
@@ -252,7 +251,6 @@ class AccountTable:
         return {name for name, claim, holder in found if claim is None and holder is None and name not in self._claims}
 
     def save(self, account: StoredAccount) -> None:
-        """Store an existing account in another state."""
         before = self.load(account.id)
         if before.username and before.folded != account.folded:
             self.claims_to(names.fold(before.username))  # they are stored in full from now on

@@ -122,7 +122,6 @@ class Block:
         return index < len(self.positions) and self.positions[index] == position
 
     def positions_of(self, account: int) -> list[int]:
-        """Return the positions of an account's entries, ascending."""
         wanted = account.to_bytes(_NUMBER_BYTES, "little")
         numbers = self.accounts.tobytes()
         found = []

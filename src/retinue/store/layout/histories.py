@@ -44,6 +44,5 @@ class HistoryTable:
             self._rows.put(self._table, key, encode_moments(moments))
 
     def accounts(self, owner: int) -> Iterator[int]:
-        """Yield the accounts with which an owner has a history."""
         for key, _ in self._rows.scan(self._table, pair_key(owner, 0), pair_key(owner, LAST_SECOND)):
             yield second_of(key)

@@ -144,7 +144,6 @@ class Lists:
         raise damaged(self._tables.visible, pair_key(owner, start), "another list has its entry, and this one does not")
 
     def is_late(self, owner: int) -> bool:
-        """Return whether an entry is, or was, after its start."""
         facts = self._facts_of(owner)
         return facts is not None and facts.is_late
 

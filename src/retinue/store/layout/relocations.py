@@ -45,7 +45,6 @@ class RelocationQueue:
         self._rows = rows
 
     def next(self) -> Relocation | None:
-        """Return one of the relocations, or None."""
         found = self._rows.first(RELOCATION, 0, pair_key(UNMERGED, LAST_SECOND))
         if found is None:
             return None
@@ -61,7 +60,6 @@ class RelocationQueue:
         self.save(Relocation(account.id, is_erased, is_merged=is_erased or account.is_visible))
 
     def save(self, relocation: Relocation) -> None:
-        """Store the progress of a relocation."""
         kind = MERGED if relocation.is_merged else UNMERGED
         self._rows.put(RELOCATION, pair_key(kind, relocation.account_id), relocation.encode())
 

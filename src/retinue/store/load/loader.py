@@ -51,7 +51,6 @@ class Classified(NamedTuple):
     is_placed: Chosen
 
     def rows(self, outcome: int, follows: Follows) -> Numbers:
-        """Return the rows with an outcome."""
         chosen: Numbers = follows.rows[self.outcomes == outcome]
         return chosen
 
@@ -270,7 +269,6 @@ class _StoredLists(NamedTuple):
 
     @staticmethod
     def counts(owners: Numbers, found: Numbers) -> Numbers:
-        """Return the number of entries of each owner."""
         return np.bincount(np.searchsorted(owners, found), minlength=len(owners))
 
     def is_long(self, owners: Numbers) -> Chosen:

@@ -77,7 +77,6 @@ class RowFile:
         return State(header["store"].decode(), header["boot"].decode(), int(header["revision"]), int(header["last_id"]))
 
     def has_grown(self) -> bool:
-        """Return whether the file is larger than its mapping."""
         return self._path.stat().st_size != len(self._map)
 
     def texts(self, ids: Ids) -> list[bytes | None]:

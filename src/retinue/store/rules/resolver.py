@@ -36,7 +36,6 @@ class Resolver:
         self._unknown.clear()
 
     def prefetch(self, texts: Iterable[str]) -> None:
-        """Look up names or keys at once."""
         missing = sorted({text for text in texts if text not in self._keys and text not in self._names})
         for text, (by_key, by_name) in zip(missing, self._accounts.with_texts(missing), strict=True):
             if by_key is None and by_name is None:

@@ -46,7 +46,6 @@ class Tombstones:
         return self._has("name", names.fold(name)) or any(map(self.has_key, keys))
 
     def add(self, key: str, folded_names: list[str]) -> None:
-        """Add an account with all usernames that it ever claimed."""
         self.is_empty = False
         for mac in (self._mac("key", key), *(self._mac("name", folded) for folded in folded_names)):
             if self._rows.get(TOMBSTONE, mac) is None:

@@ -68,7 +68,6 @@ class SqliteSource:
         return self._execute(statements.down if reverse else statements.up, (low, high, limit)).fetchall()
 
     def require_absent(self, table: Table, low: Key, high: Key) -> None:
-        """Raise `StoreUnavailable` if damage may hide rows from one key to another."""
         require_absent(self._execute, table, low, high)
 
     def rows_of(self, table: Table, owners: Sequence[int]) -> list[tuple[int, bytes]]:
