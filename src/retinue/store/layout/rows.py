@@ -80,9 +80,6 @@ class Rows:
         return list(rows), list(rows.values())  # type: ignore[arg-type]
 
     def first(self, table: Table, low: int, high: int, *, reverse: bool = False) -> tuple[int, bytes] | None:
-        if not self._changed[table]:
-            found = self._source.scan(table, low, high, reverse=reverse, limit=1)
-            return (found[0][0], unseal(table, *found[0])) if found else None
         return next(self.scan(table, low, high, reverse=reverse, expected=1), None)
 
     def take_changes(self) -> list[Changes]:
@@ -107,8 +104,6 @@ class Rows:
         changed[key] = content
 
     def _touched(self, table: Table, low: int, high: int) -> list[Any]:
-        if not self._changed[table]:
-            return []
         order = self._order.get(table)
         if order is None:
             order = self._order[table] = sorted(self._changed[table])
