@@ -72,7 +72,7 @@ MAY_IMPORT = {
     | {"store.cassandra", "store.cassandra.session", "store.contract", "store.reading", "store.writer", "store.paths"}
     | {"access.cassandra", "quota", "quota.cassandra"},
     "store.open": {"errors", "clock", "model", "access.contract", "quota"}
-    | {"store.contract", "store.bulk", "store.paths"}
+    | {"store.contract", "store.bulk", "store.paths", "store.reading"}
     | {"store.sqlite.backend", "store.cassandra.backend", "store.cassandra"},
     "access": WORDS | {"access.contract", "quota"},
     "access.contract": {"model"},
@@ -83,7 +83,7 @@ MAY_IMPORT = {
     "audit": WORDS | {"access.contract", "quota", "locks"},
     "following": WORDS | {"store.contract"},
     "ingest": WORDS | {"duck", "store.contract", "store.bulk", "store.open"},
-    "export": WORDS | {"duck", "store.bulk"},
+    "export": WORDS | {"duck", "store.reading"},
     "client": {"errors", "clock", "names", "escaping"},
     "collect": {"errors", "names", "clock", "durable", "locks", "client", "duck", "export"},
     "web": WORDS

@@ -23,7 +23,8 @@ from retinue.store.cassandra.graph import CassandraGraph, open_scan
 from retinue.store.cassandra.location import parse
 from retinue.store.cassandra.retry import Backoff
 from retinue.store.cassandra.session import Session, TransientFailure
-from retinue.store.open import OpenAccess, OpenGraph, OpenQuotas, OpenScan, OpenWriter, open_store
+from retinue.store.open import OpenAccess, OpenGraph, OpenQuotas, OpenWriter, open_store
+from retinue.store.reading.scan import GraphScan
 from retinue.store.sqlite.engine import SqliteEngine
 from retinue.store.writer import EngineGraphWriter
 from support.frozen_clock import FrozenClock
@@ -48,7 +49,7 @@ class Backend(Protocol):
         """The graph, for reading."""
         ...
 
-    def open_whole(self) -> OpenScan:
+    def open_whole(self) -> GraphScan:
         """The graph, for reading from one end to the other."""
         ...
 
@@ -100,7 +101,7 @@ class FolderBackend:
         """The graph, for reading."""
         return open_store(self._path).graph(clock)
 
-    def open_whole(self) -> OpenScan:
+    def open_whole(self) -> GraphScan:
         """The graph, for reading from one end to the other."""
         return open_store(self._path).scan()
 
@@ -192,7 +193,7 @@ class KeyspaceBackend:
         """The graph, for reading."""
         return CassandraGraph(self._session, clock, Row)
 
-    def open_whole(self) -> OpenScan:
+    def open_whole(self) -> GraphScan:
         """The graph, for reading from one end to the other."""
         return open_scan(self._session)
 

@@ -14,7 +14,7 @@ from retinue.durable import sync
 from retinue.errors import InputError
 from retinue.export import graphml
 from retinue.model import AccountRecord
-from retinue.store.bulk import GraphScan
+from retinue.store.reading.scan import GraphScan
 from retinue.temporary import TemporaryFolder
 
 MEMORY = "900MB"

@@ -1,4 +1,4 @@
-"""The contracts of bulk loads and whole reads, as NumPy columns."""
+"""The contracts of bulk loads, and the columns of whole reads."""
 
 from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple, Protocol
@@ -7,7 +7,7 @@ import numpy as np
 from msgspec import Struct
 from numpy.typing import NDArray
 
-from retinue.model import AccountRecord, Direction
+from retinue.model import Direction
 
 Numbers = NDArray[np.int64]
 Chosen = NDArray[np.bool_]
@@ -88,18 +88,3 @@ class Intervals(NamedTuple):
     ends: Numbers
     following_positions: Numbers
     followers_positions: Numbers
-
-
-class GraphScan(Protocol):
-    """A graph to read completely, in bounded memory and in no order."""
-
-    def accounts(self) -> Iterator[list[tuple[int, AccountRecord]]]:
-        """Yield all accounts that were not erased, with their ids."""
-        ...
-
-    def intervals(self, *, with_ended: bool) -> Iterator[Intervals]:
-        """Yield each open interval once; with `with_ended`, ended ones too.
-
-        Those of erased accounts may be among them.
-        """
-        ...

@@ -13,10 +13,11 @@ from retinue.clock import Clock
 from retinue.errors import InputError
 from retinue.model import Row, RowEncoding, Shown_co
 from retinue.quota.counters import QuotaCounters, Restoring
-from retinue.store.bulk import BulkWriter, GraphScan
+from retinue.store.bulk import BulkWriter
 from retinue.store.cassandra.location import SCHEME, is_location, parse
 from retinue.store.contract import Checker, Closing, FastGraph, GraphReader, GraphWriter
 from retinue.store.paths import Reach, StorePaths
+from retinue.store.reading.scan import GraphScan
 
 
 class Remote(Protocol):
@@ -41,10 +42,6 @@ class OpenRowFile(Closing, Protocol):
 
 class OpenWriter(GraphWriter, BulkWriter, Closing, Protocol):
     """The graph, for writing."""
-
-
-class OpenScan(GraphScan, Closing, Protocol):
-    """The graph, for a complete read."""
 
 
 class OpenAccess(AccessStore, AuditStore, Remote, Closing, Protocol):
@@ -100,7 +97,7 @@ class Store(Protocol):
         """Open the graph for writing."""
         ...
 
-    def scan(self) -> OpenScan:
+    def scan(self) -> GraphScan:
         """Open the graph for a complete read."""
         ...
 

@@ -27,7 +27,7 @@ from retinue.store.cassandra.session import Session
 from retinue.store.contract import EncodedRows
 from retinue.store.paths import Reach, StorePaths
 from retinue.store.reading.mapped_rows import MappedRows
-from retinue.store.reading.scan import LayoutScan
+from retinue.store.reading.scan import GraphScan
 from retinue.store.writer import EngineGraphWriter
 
 ROWS_MODE = 0o600
@@ -76,7 +76,7 @@ class CassandraStore:
         engine = CassandraEngine(self._session(), token_hex(_NODE_BYTES), _backoff(clock), SystemRandom().random)
         return EngineGraphWriter(engine, clock)
 
-    def scan(self) -> LayoutScan:
+    def scan(self) -> GraphScan:
         return open_scan(self._session())
 
     def access(self) -> CassandraAccess:

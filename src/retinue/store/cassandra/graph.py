@@ -23,7 +23,7 @@ from retinue.store.layout.sealing import damaged
 from retinue.store.layout.tables import Key, NumberRows, Table
 from retinue.store.reading.reader import LayoutReader
 from retinue.store.reading.row_file_update import RowFileUpdate, boot_id
-from retinue.store.reading.scan import LayoutScan
+from retinue.store.reading.scan import GraphScan
 
 MAX_TRIES = 20
 _PAUSE_SECONDS = 0.05
@@ -137,11 +137,11 @@ class CassandraGraph(Generic[Shown_co]):
             self.reader.verifies_links = True
 
 
-def open_scan(session: Session) -> LayoutScan:
+def open_scan(session: Session) -> GraphScan:
     """Return a scan of the graph. Writers may work meanwhile."""
     parts = PartDirectory()
     parts.load(session)
-    return LayoutScan(CassandraSource(session, parts), session.close)
+    return GraphScan(CassandraSource(session, parts), session.close)
 
 
 class CassandraRowFile:

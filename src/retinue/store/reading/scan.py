@@ -20,8 +20,11 @@ _ROWS_AT_ONCE = 20_000
 _BLOCKS_AT_ONCE = 4_000
 
 
-class LayoutScan:
-    """A `GraphScan` over a source. `translated` translates the errors of its engine."""
+class GraphScan:
+    """A graph to read completely, in bounded memory and in no order.
+
+    `translated` translates the errors of the engine.
+    """
 
     def __init__(
         self,
@@ -34,6 +37,7 @@ class LayoutScan:
         self._translated = translated
 
     def accounts(self) -> Iterator[list[tuple[int, AccountRecord]]]:
+        """Yield all accounts that were not erased, with their ids."""
         with self._translated():
             rows = self._source.all_rows(ACCOUNT)
             while part := list(islice(rows, _ROWS_AT_ONCE)):
@@ -41,6 +45,7 @@ class LayoutScan:
                 yield [(account.id, _record(account)) for account in accounts if account is not None]
 
     def intervals(self, *, with_ended: bool) -> Iterator[Intervals]:
+        """Yield each open interval once; with `with_ended`, ended ones too. Accounts may be erased ones."""
         with self._translated():
             displaced = sum(
                 int((entries.positions != entries.starts).sum()) for entries in self._entries(Direction.FOLLOWERS)

@@ -12,7 +12,7 @@ from retinue.quota.file_counters import FileQuotaCounters
 from retinue.store.check.row_file import wrong_rows
 from retinue.store.paths import Reach, StorePaths
 from retinue.store.reading.mapped_rows import MappedRows
-from retinue.store.reading.scan import LayoutScan
+from retinue.store.reading.scan import GraphScan
 from retinue.store.sqlite import files
 from retinue.store.sqlite.backup import back_up
 from retinue.store.sqlite.check import SqliteChecker
@@ -63,7 +63,7 @@ class SqliteStore:
     def writer(self, clock: Clock) -> EngineGraphWriter:
         return EngineGraphWriter(SqliteEngine(self._path, self.paths.rows), clock)
 
-    def scan(self) -> LayoutScan:
+    def scan(self) -> GraphScan:
         return open_scan(self._path)
 
     def access(self) -> SqliteAccess:

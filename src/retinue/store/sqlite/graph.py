@@ -10,7 +10,7 @@ from retinue.model import Account, PageRequest, PageRows, Profile, RowEncoding, 
 from retinue.store.layout.tables import Key, NumberRows, Table
 from retinue.store.reading.reader import LayoutReader
 from retinue.store.reading.row_file_update import RowFileUpdate, boot_id
-from retinue.store.reading.scan import LayoutScan
+from retinue.store.reading.scan import GraphScan
 from retinue.store.sqlite import files
 from retinue.store.sqlite.absence import NOTICED
 from retinue.store.sqlite.engine import SqliteSource
@@ -66,12 +66,12 @@ class SqliteGraph(Generic[Shown_co]):
         self.connection.close()
 
 
-def open_scan(path: Path) -> LayoutScan:
+def open_scan(path: Path) -> GraphScan:
     """Return a scan in one read transaction."""
     with ExitStack() as opened:
         connection = opened.enter_context(closing(files.open_for_reading(path, files.GRAPH)))
         opened.enter_context(files.one_state(connection))
-        return LayoutScan(SqliteSource(connection), opened.pop_all().close, files.translated)
+        return GraphScan(SqliteSource(connection), opened.pop_all().close, files.translated)
 
 
 class SqliteRowFile(RowFileUpdate):
