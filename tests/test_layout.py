@@ -99,7 +99,7 @@ def test_an_entry_has_the_nearest_free_slot_and_is_found_by_its_start(seed: int,
 
     assert {entry.position: entry for entry in lists.newest_first(5)} == occupied
     assert all(lists.find(5, entry.account, entry.start) == entry for entry in occupied.values())
-    assert all(lists.slots.is_free(5, slot) == (slot not in occupied) for slot in range(1, 350))
+    assert all(lists.slots.is_occupied(5, slot) == (slot in occupied) for slot in range(1, 350))
 
 
 @settings(max_examples=200)

@@ -22,27 +22,24 @@ class SlotAllocator:
     def __init__(self, rows: Rows, table: Table, is_occupied: Callable[[int, int], bool]) -> None:
         self._rows = rows
         self._table = table
-        self._is_occupied = is_occupied
+        self.is_occupied = is_occupied
 
     def seek(self, owner: int, start: int) -> int:
         """Return the free slot for a start: there, or the nearest earlier one.
 
         Without one (slots begin at 1), return the nearest later one.
         """
-        if not self._is_occupied(owner, start):
+        if not self.is_occupied(owner, start):
             return start
         first, last = self._run_around(owner, start)
         return first - 1 if first > 1 else last + 1
 
-    def is_free(self, owner: int, slot: int) -> bool:
-        return not self._is_occupied(owner, slot)
-
     def occupy(self, owner: int, slot: int) -> None:
         """Take a free slot. Call before its entry is inserted."""
         first, last = slot, slot
-        if slot > 1 and self._is_occupied(owner, slot - 1):
+        if slot > 1 and self.is_occupied(owner, slot - 1):
             first, _ = self._run_around(owner, slot - 1)
-        if self._is_occupied(owner, slot + 1):
+        if self.is_occupied(owner, slot + 1):
             _, last = self._run_around(owner, slot + 1)
         self._remove(owner, (slot + 1, last))
         self._add(owner, (first, last))
@@ -60,9 +57,9 @@ class SlotAllocator:
         if run is not None:
             return run
         first = last = slot
-        while first > 1 and self._is_occupied(owner, first - 1):
+        while first > 1 and self.is_occupied(owner, first - 1):
             first -= 1
-        while self._is_occupied(owner, last + 1):
+        while self.is_occupied(owner, last + 1):
             last += 1
         return first, last
 

@@ -8,7 +8,6 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
 from retinue import names
 from retinue.history import Moment
@@ -25,6 +24,7 @@ from retinue.store.load.loader import (
     ODD,
     REPEATED,
     VISIBLE,
+    Kinds,
     Loader,
     sorted_follows,
 )
@@ -193,29 +193,18 @@ class GroupChanges:
         owners, new = np.unique(ids, return_counts=True)
         return loader.hubs(direction, owners, new)
 
-    def _kinds(self, ids: Numbers) -> "_Kinds":
+    def _kinds(self, ids: Numbers) -> Kinds:
         self._changes.account_table.prefetch(ids.tolist())
         kinds = np.empty(len(ids), np.int8)
         for index, account_id in enumerate(ids.tolist()):
             kinds[index] = VISIBLE if self._changes.account_table.load(account_id).is_visible else HIDDEN
-        return _Kinds(ids, kinds)
+        return lambda some: kinds[np.searchsorted(ids, some)]
 
 
 def _keys_of(event: Event) -> tuple[str, ...]:
     if isinstance(event, FollowEvent):
         return event.follower, event.followee
     return (event.key,) if isinstance(event, ErasureEvent) else (event.record.key or "",)
-
-
-class _Kinds:
-    """The kinds of some accounts."""
-
-    def __init__(self, ids: Numbers, kinds: NDArray[np.int8]) -> None:
-        self._ids = ids
-        self._kinds = kinds
-
-    def __call__(self, ids: Numbers) -> NDArray[np.int8]:
-        return self._kinds[np.searchsorted(self._ids, ids)]
 
 
 def _has_other_position(record: FollowRecord) -> bool:

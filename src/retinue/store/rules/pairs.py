@@ -62,7 +62,7 @@ class OneSide:
         self.histories.save(owner, account, after)
 
     def insert(self, owner: int, account: int, interval: Interval, wanted: int | None = None) -> None:
-        if wanted is None or not self.lists.slots.is_free(owner, wanted):
+        if wanted is None or self.lists.slots.is_occupied(owner, wanted):
             wanted = self.lists.slots.seek(owner, interval.start)
         is_visible = interval.end is None and self._accounts.is_visible(account)
         self.lists.add(owner, Entry(wanted, account, interval.start, interval.end or 0), is_visible=is_visible)
