@@ -168,10 +168,6 @@ class AccountTable:
         if len(self._accounts) > MAX_CACHED:
             self._accounts.clear()
 
-    @property
-    def last_id(self) -> int:
-        return self._last_id
-
     def prefetch(self, account_ids: Sequence[int]) -> None:
         missing = [account_id for account_id in account_ids if account_id not in self._accounts]
         for account_id, content in zip(missing, self._rows.get_many(ACCOUNT, missing), strict=True):
@@ -256,7 +252,7 @@ class AccountTable:
             self.claims_to(names.fold(before.username))  # they are stored in full from now on
         number = account.id.to_bytes(_ID_BYTES, "little")
         if before.folded != account.folded:
-            if before.folded is not None and self._holder_id(before.folded) == account.id:
+            if before.folded is not None and self._rows.get(USERNAME, before.folded) == number:
                 self._rows.delete(USERNAME, before.folded)
             if account.folded is not None:
                 self._rows.put(USERNAME, account.folded, number)
@@ -272,8 +268,7 @@ class AccountTable:
 
     def wipe(self, account: StoredAccount) -> None:
         """Remove everything but the id, which is never used again."""
-        claimed = {*account.former_names, *([names.fold(account.username)] if account.username else [])}
-        for folded in claimed:
+        for folded in names_of(account):
             self.claims_to(folded).pop(account.id, None)
         self.save(replace(account, has_name=False))
         self._rows.delete(ACCOUNT_KEY, account.key)
@@ -317,10 +312,6 @@ class AccountTable:
             return False
         claims[account_id] = at
         return True
-
-    def _holder_id(self, folded: str) -> int | None:
-        found = self._rows.get(USERNAME, folded)
-        return None if found is None else int.from_bytes(found, "little")
 
     def _number(self, name: str) -> int:
         return int.from_bytes(self._rows.get(META, name) or b"", "little")
