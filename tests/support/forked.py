@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 # Other variables may have been read while Python or a library started, which is over before the fork.
-_READ_BY_COMMANDS = re.compile("RETINUE_|PYTEST_|NODE_|TMPDIR$|.*_proxy$", re.IGNORECASE)
+_READ_BY_COMMANDS = re.compile("RETINUE_|PYTEST_|NODE_|TMPDIR$|TERM$|COLUMNS$|.*_proxy$", re.IGNORECASE)
 
 
 class ForkServer:

@@ -7,6 +7,7 @@ fault of its own. Files opened by Python go through `_pyio`, which is written in
 import _pyio  # type: ignore[import-not-found]
 import builtins
 import errno
+import gc
 import io
 import json
 import mmap
@@ -22,6 +23,9 @@ from pathlib import Path
 from typing import Any
 
 import apsw
+
+sys.path.insert(0, str(Path(__file__).parent.parent))  # as a program this file has another folder there
+from support.forked import import_everything
 
 _RANDOM = re.compile(r"[0-9a-f]{16}|tmp[a-z0-9_]{8}")
 _GROWS = {"open", "write", "pwrite", "ftruncate", "posix_fallocate", "mkdir", "xOpen", "xWrite"}
@@ -261,10 +265,8 @@ class Commands:
 
 
 def _serve_forks() -> None:
-    import duckdb  # noqa: F401, PLC0415 - so that forks need not
-
-    import retinue.cli.main  # noqa: F401, PLC0415
-
+    import_everything()
+    gc.freeze()  # a fork would copy what its garbage collector looks through
     for line in sys.stdin:
         order = json.loads(line)
         streams = [os.memfd_create(name) for name in ("output", "errors", "seen")]
