@@ -44,10 +44,11 @@ def test_that_ends():
 def pytest_run(*arguments: str | Path, before: tuple[str, ...] = ()) -> subprocess.CompletedProcess[str]:
     """Run pytest in a process of its own, which knows nothing of this one."""
     environment = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST_")}
-    command = [*before, "-m", "pytest", "-p", "no:cacheprovider", *map(str, arguments)]
+    plugins = [f"-p{name}" for name in ("no:cacheprovider", "xdist", "pytest_timeout", "support.children")]
+    command = [*before, "-m", "pytest", "--noconftest", *plugins, *map(str, arguments)]
     return subprocess.run(
         [sys.executable, *command],
-        env={**environment, "PYTHONPATH": str(HERE)},
+        env={**environment, "PYTHONPATH": str(HERE), "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"},
         cwd=HERE.parent,
         capture_output=True,
         text=True,
@@ -79,7 +80,7 @@ def test_child_processes_of_a_background_suite_begin_with_default_signals(proces
 def test_a_test_fails_at_its_time_limit(tmp_path: Path, processes: str) -> None:
     """A test fails at its limit; its processes are killed, and the next test runs."""
     (tmp_path / "test_waiting.py").write_text(WAITING)
-    done = pytest_run("-p", "support.children", "-n", processes, "--timeout", "2", "-v", tmp_path)
+    done = pytest_run("-n", processes, "--timeout", "2", "-v", tmp_path)
 
     assert "3 failed, 1 passed" in done.stdout
     assert 3 <= done.stdout.count("Timeout (>2.0s) from pytest-timeout")

@@ -1,4 +1,7 @@
-"""A network at two dates: the later one made of the earlier one by events, and by a dump."""
+"""A network at two dates: the later one made of the earlier one by events, and by a dump.
+
+It is the made-up one; thorough runs and `make long PROOF=changes` add the real one.
+"""
 
 from pathlib import Path
 
@@ -9,9 +12,10 @@ import walk
 from running import fresh_token, running_server
 from support.networks import NAMES, network_of
 from support.service import problems_of
+from support.thorough import is_thorough
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", NAMES if is_thorough() else NAMES[:1])
 @pytest.mark.parametrize("way", changes.WAYS)
 def test_every_following_list_is_exact_at_both_dates(tmp_path: Path, way: str, name: str) -> None:
     """The present list is that of the later file; the past list is that of the earlier one."""

@@ -107,13 +107,17 @@ def _run_alone(
 
 
 def import_everything() -> None:
-    """Import all of our modules."""
-    import retinue  # noqa: PLC0415 - by the server alone
+    """Import all of our modules, and what Typer imports with the first options that it reads."""
+    import typer  # noqa: PLC0415 - by the server alone
+
+    import retinue  # noqa: PLC0415 - the same
 
     for module in pkgutil.walk_packages(retinue.__path__, "retinue."):
         if not module.name.endswith("__main__") and ".hooks" not in module.name:
             with suppress(ImportError):  # of an extra that is not installed
                 importlib.import_module(module.name)
+    group: Any = typer.main.get_command(importlib.import_module("retinue.cli.main").app)
+    group.commands["check"].make_context("check", [])
 
 
 def _serve() -> None:
