@@ -13,7 +13,8 @@ from msgspec import msgpack
 
 from retinue.store.cassandra.places import LAST_SLOT, NEWEST, PLACES, key_of
 from retinue.store.cassandra.redo_log import DIVIDE, ERASE, POINT, PUT, Write
-from retinue.store.cassandra.statements import Reads, chunks
+from retinue.store.cassandra.retry import Reads
+from retinue.store.cassandra.statements import chunks
 from retinue.store.layout.sealing import seal, unseal
 from retinue.store.layout.tables import TABLES, KeyKind, Table
 

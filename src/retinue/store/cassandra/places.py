@@ -13,7 +13,6 @@ from retinue.store.layout.tables import (
     CHANGE,
     CLAIM,
     FUTURE_EVENT,
-    LAST_SECOND,
     LISTS,
     META,
     RELOCATION,
@@ -25,6 +24,7 @@ from retinue.store.layout.tables import (
     second_of,
 )
 
+LAST_SLOT = 1 << 62
 NEWEST = 0  # the part of a list that is not divided, else its newest one
 _REVISIONS_SHIFT = 12  # 4,096 revisions in one partition
 
@@ -67,6 +67,3 @@ def key_of(table: Table, owner: int, slot: int) -> int:
 def is_single(table: Table) -> bool:
     """Return whether readers never scan past removed rows."""
     return table is CHANGE or table in _FACTS
-
-
-LAST_SLOT = max(LAST_SECOND, 1 << 62)

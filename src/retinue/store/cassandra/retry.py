@@ -80,3 +80,6 @@ class RetryingSession:
             return attempt()
 
         return self._backoff.repeat(run)
+
+
+Reads = Session | RetryingSession  # for blocking reads

@@ -6,11 +6,11 @@ from typing import Any
 
 from retinue.store.cassandra.parts import PartDirectory
 from retinue.store.cassandra.places import LAST_SLOT, NEWEST, PLACES, PLAIN, key_of, slot_of
+from retinue.store.cassandra.retry import Reads
 from retinue.store.cassandra.session import ReadRefused
-from retinue.store.cassandra.statements import Reads, Row, Statement, chunks
+from retinue.store.cassandra.statements import Row, Statement, chunks
 from retinue.store.layout.tables import Key, NumberRows, Table
 
-MAX_OWNERS = 64  # of one scan
 _KEYS_AT_ONCE = 16  # of one statement: most of what a row costs is to ask for it
 
 _GET = "SELECT key, value FROM {} WHERE key IN ?"
@@ -48,8 +48,6 @@ class CassandraSource:
     def scan(self, table: Table, low: int, high: int, *, reverse: bool = False, limit: int = -1) -> NumberRows:
         (first, low_slot), (last, high_slot) = slot_of(table, low), slot_of(table, high)
         owners = range(first, last + 1)
-        if len(owners) > MAX_OWNERS:
-            raise ValueError(f"a scan of table {table.name} over {len(owners)} partitions")
         rows: NumberRows = []
         for owner in owners[::-1] if reverse else owners:
             bounds = low_slot if owner == first else 0, high_slot if owner == last else LAST_SLOT

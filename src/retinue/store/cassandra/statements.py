@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import groupby
-from typing import Any, NamedTuple, Protocol, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 # Nodes complain of batches of more than ten partitions, and of more than 5 KiB with all that goes with the values.
 BATCH_PARTITIONS, BATCH_BYTES = 10, 2_500
@@ -26,16 +26,6 @@ class Statement(NamedTuple):
     @property
     def size(self) -> int:
         return sum(len(value) for value in self.values if isinstance(value, bytes | str))
-
-
-class Reads(Protocol):
-    """A session for blocking reads."""
-
-    def rows(self, query: str, values: Sequence[Any] = ()) -> list[Row]: ...
-
-    def rows_of_all(self, statements: Iterable[Statement]) -> list[list[Row]]: ...
-
-    def stream(self, query: str, values: Sequence[Any] = ()) -> Iterator[Row]: ...
 
 
 def chunks(items: Sequence[_Item], size: int) -> Iterator[Sequence[_Item]]:
