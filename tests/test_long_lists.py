@@ -161,10 +161,10 @@ class OneOwner:
         if kind == "remove":
             assert self.lists.remove(5, position) == entry
         elif kind.startswith("end"):
-            self.lists.end(5, position, 4000)
+            self.lists.set_end(5, position, 4000, is_visible=False)
             self.expected[position] = entry._replace(end=4000), False
         elif kind == "reopen":
-            self.lists.reopen(5, position, is_visible=is_visible)
+            self.lists.set_end(5, position, 0, is_visible=is_visible)
             self.expected[position] = entry._replace(end=0), is_visible
         else:
             self.lists.show(5, position, is_visible=is_visible)

@@ -95,12 +95,9 @@ class Lists:
         self.slots.free(owner, position)
         return entry
 
-    def end(self, owner: int, position: int, end: int) -> None:
-        """End an entry, or change its end. Its slot stays occupied."""
-        self._insert(owner, self._take(owner, position)._replace(end=end), is_visible=False)
-
-    def reopen(self, owner: int, position: int, *, is_visible: bool) -> None:
-        self._insert(owner, self._take(owner, position)._replace(end=0), is_visible=is_visible)
+    def set_end(self, owner: int, position: int, end: int, *, is_visible: bool) -> None:
+        """End or reopen an entry. Its slot stays occupied."""
+        self._insert(owner, self._take(owner, position)._replace(end=end), is_visible=is_visible)
 
     def show(self, owner: int, position: int, *, is_visible: bool) -> None:
         """Show or hide an open entry that is on the wrong side."""

@@ -55,8 +55,9 @@ class OneSide:
         for start in old.keys() - new.keys():
             self.lists.remove(owner, entries[start].position)
         for start in old.keys() & new.keys():
-            if old[start].end != new[start].end:
-                self._set_end(owner, entries[start], new[start].end)
+            if old[start].end != (end := new[start].end):
+                is_visible = self._is_visible(account, end)
+                self.lists.set_end(owner, entries[start].position, end or 0, is_visible=is_visible)
         for start in sorted(new.keys() - old.keys()):
             self.insert(owner, account, new[start], wanted)
         self.histories.save(owner, account, after)
@@ -64,14 +65,11 @@ class OneSide:
     def insert(self, owner: int, account: int, interval: Interval, wanted: int | None = None) -> None:
         if wanted is None or self.lists.slots.is_occupied(owner, wanted):
             wanted = self.lists.slots.seek(owner, interval.start)
-        is_visible = interval.end is None and self._accounts.is_visible(account)
-        self.lists.add(owner, Entry(wanted, account, interval.start, interval.end or 0), is_visible=is_visible)
+        entry = Entry(wanted, account, interval.start, interval.end or 0)
+        self.lists.add(owner, entry, is_visible=self._is_visible(account, interval.end))
 
-    def _set_end(self, owner: int, entry: Entry, end: int | None) -> None:
-        if end is None:
-            self.lists.reopen(owner, entry.position, is_visible=self._accounts.is_visible(entry.account))
-        else:
-            self.lists.end(owner, entry.position, end)
+    def _is_visible(self, account: int, end: int | None) -> bool:
+        return end is None and self._accounts.is_visible(account)
 
 
 class Pairs:
