@@ -54,18 +54,14 @@ def parts_of(source: Source, direction: Direction) -> Iterator[Part]:
     for rows in _rows_of_owners(source, tables.visible):
         owners = sorted({first_of(key) for key, _ in rows})
         hidden = source.rows_of(tables.hidden, owners)
-        yield _part(owners, _columns(tables.visible, rows), _columns(tables.hidden, hidden))
+        yield Part(np.array(owners, np.int64), _columns(tables.visible, rows), _columns(tables.hidden, hidden))
     for rows in _rows_of_owners(source, tables.hidden):
         owners = sorted({first_of(key) for key, _ in rows})
         seen = {first_of(key) for key, _ in source.rows_of(tables.visible, owners)}
         rest = [row for row in rows if first_of(row[0]) not in seen]
         if rest:
             owners = [owner for owner in owners if owner not in seen]
-            yield _part(owners, _columns(tables.visible, []), _columns(tables.hidden, rest))
-
-
-def _part(owners: list[int], visible: BlockColumns, hidden: BlockColumns) -> Part:
-    return Part(np.array(owners, np.int64), visible, hidden)
+            yield Part(np.array(owners, np.int64), _columns(tables.visible, []), _columns(tables.hidden, rest))
 
 
 def _rows_of_owners(source: Source, table: Table) -> Iterator[list[tuple[int, bytes]]]:

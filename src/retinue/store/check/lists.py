@@ -32,6 +32,7 @@ from retinue.store.layout.tables import (
 
 _BUCKETS = 4096
 _HISTORIES_AT_ONCE = 20_000
+_ORDER = {Direction.FOLLOWING: 1, Direction.FOLLOWERS: -1}  # of owner and account, as follower and followee
 _ERASED, _VISIBLE = 0, 2
 _MISSING = 3
 
@@ -211,7 +212,7 @@ def _unmatched(columns_of: Callable[[Direction], Iterator[Columns]]) -> Iterator
 def _intervals_of(source: Source, direction: Direction) -> Iterator[Columns]:
     for part in parts_of(source, direction):
         entries = part.entries
-        yield (*_pair(direction, entries.owners, entries.accounts), entries.starts, entries.ends)
+        yield (*(entries.owners, entries.accounts)[:: _ORDER[direction]], entries.starts, entries.ends)
 
 
 def _events_of(source: Source, direction: Direction) -> Iterator[Columns]:
@@ -221,11 +222,7 @@ def _events_of(source: Source, direction: Direction) -> Iterator[Columns]:
         contents = [unseal(table, key, value) for key, value in part]
         keys = np.repeat(np.array([key for key, _ in part], np.int64), [len(content) // 8 for content in contents])
         events = np.frombuffer(b"".join(contents), "<u8").astype(np.int64)
-        yield (*_pair(direction, keys >> 32, keys & LAST_SECOND), events)
-
-
-def _pair(direction: Direction, owners: Numbers, accounts: Numbers) -> tuple[Numbers, Numbers]:
-    return (owners, accounts) if direction is Direction.FOLLOWING else (accounts, owners)
+        yield (*(keys >> 32, keys & LAST_SECOND)[:: _ORDER[direction]], events)
 
 
 def _sums(columns: Columns) -> Sums:
