@@ -338,3 +338,17 @@ def test_a_check_names_rows_that_differ_from_their_accounts(tmp_path: Path) -> N
         f"{store}: the row of account 2 is damaged",
         f"{store}: the row of account 4 is not what the store has",
     ]
+
+
+def test_rows_of_a_file_that_is_ahead_of_its_store_are_checked(tmp_path: Path) -> None:
+    """Readers use such a file, as if no row had changed since."""
+    served = with_accounts(Served(str(tmp_path / "graph.db"), tmp_path))
+    served.step()
+    served.close()
+    with closing(RowFileWriter(served.path)) as writer:
+        state = writer.state()
+        writer.write([4], [b"another"])
+        writer.save_state(State(state.store, state.boot, state.revision + 1, state.last_id))
+
+    store = str(tmp_path / "graph.db")
+    assert problems_of(store) == [f"{store}: the row of account 4 is not what the store has"]
