@@ -101,6 +101,12 @@ def service(store_path: Path, clock: FrozenClock) -> Iterator[Service]:
     service.close()
 
 
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_auto_num_workers() -> int:
+    """Return two processes per core: tests wait for the disk, for other processes and for time to pass."""
+    return 2 * len(os.sched_getaffinity(0))
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Mark tests that use the node by name, and give them more time."""
     for item in items:

@@ -4,8 +4,6 @@ import subprocess
 import sys
 from pathlib import Path
 
-import pytest
-
 # Above what a busy machine needs, and still finite.
 LIMIT_SECONDS = 180
 
@@ -122,10 +120,10 @@ def test_the_client_waits_and_goes_on(retinue_server, frozen):
 }
 
 
-@pytest.mark.parametrize("when", FROZEN_TESTS)
-def test_a_server_serves_and_stops_in_frozen_time(tmp_path: Path, when: str) -> None:
+def test_a_server_serves_and_stops_in_frozen_time(tmp_path: Path) -> None:
     """Neither creation nor requests nor teardown hang, whichever part of them a test freezes."""
-    (tmp_path / "test_frozen.py").write_text(COMMON + FROZEN_TESTS[when])
+    for when, tests in FROZEN_TESTS.items():
+        (tmp_path / f"test_{when.replace(' ', '_')}.py").write_text(COMMON + tests)
 
     done = subprocess.run(
         [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-o", "faulthandler_timeout=60", tmp_path],

@@ -3,11 +3,18 @@
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from retinue.model import AccountEvent, AccountRecord, ErasureEvent, FollowEvent, FollowRecord, Visibility
 from retinue.store.bulk import NO_ACCOUNT
 from retinue.store.contract import Verdict
+from retinue.store.layout import entries
+from retinue.store.layout.columns import NO_ENTRIES
+from retinue.store.layout.entries import EntryTable
+from retinue.store.layout.tables import pair_key
 from retinue.store.load import groups, loader
 from retinue.store.rules.accounts import Accounts
 from retinue.store.rules.pairs import Pairs
@@ -85,6 +92,64 @@ def test_fields_of_a_group_of_accounts_date_from_its_import(monkeypatch: pytest.
     assert run(shown(graph, f"u{count - 1}")) == (Visibility.PUBLIC, "a", 3)
     run(writer.apply(records[1::2], NOW))
     assert run(shown(backend.open_graph(FrozenClock()), f"w{count - 1}")) == (Visibility.WITHHELD, "c", 1)
+
+
+def test_all_lists_forget_cached_blocks_when_there_are_too_many(monkeypatch: pytest.MonkeyPatch) -> None:
+    """After a commit: visible and hidden entries of both directions."""
+    writer = DictBackend().open_writer(FrozenClock())
+    run(writer.add_follows([FollowRecord("a", "b", 1, NOW)]))
+    forgotten = set[EntryTable]()
+
+    def forget(table: EntryTable) -> None:
+        forgotten.add(table)
+
+    monkeypatch.setattr(EntryTable, "forget", forget)
+    run(writer.add_follows([FollowRecord("a", "c", 1, NOW)]))
+    assert len(forgotten) == 0
+    monkeypatch.setattr(entries, "MAX_CACHED_BLOCKS", -1)
+    run(writer.add_follows([FollowRecord("a", "d", 1, NOW)]))
+    assert len(forgotten) == 4
+
+
+def test_a_list_is_long_by_the_place_of_its_blocks() -> None:
+    """Its oldest block begins at slot 1, also when it is the only one."""
+    owners = np.arange(1, 6)
+    keys = np.array([pair_key(1, 0), pair_key(2, 1), pair_key(4, 1), pair_key(4, 700)])
+
+    assert loader._StoredLists(NO_ENTRIES, keys).is_long(owners).tolist() == [False, True, False, True, False]
+
+
+KEYS = ("17", "18", "a", "b")
+USERNAMES = ("a", "A", "b", "17", "c", "@d", "ö" * 40)  # the last one is too long for a key
+RECORDS = st.lists(
+    st.builds(AccountRecord, st.sampled_from(USERNAMES), st.none() | st.sampled_from(KEYS))
+    | st.builds(AccountRecord, st.none(), st.sampled_from(KEYS)),
+    max_size=4,
+)
+
+
+@given(RECORDS, RECORDS, st.booleans())
+def test_a_group_of_accounts_equals_single_ones(
+    before: list[AccountRecord], records: list[AccountRecord], is_one_erased: bool
+) -> None:
+    """For keys and usernames that collide within the group and with stored accounts, erased ones among them."""
+    others = [AccountRecord(f"u{number}") for number in range(groups.MIN_GROUP)]
+    found = []
+    for together in (False, True):
+        backend = DictBackend()
+        writer = backend.open_writer(FrozenClock())
+        for record in before:
+            run(writer.add_accounts([record], NOW))
+        if is_one_erased:
+            run(writer.apply([ErasureEvent("17", NOW)], NOW))
+        pieces = [[*records, *others]] if together else [[record] for record in [*records, *others]]
+        verdicts = [verdict for piece in pieces for verdict in run(writer.add_accounts(piece, NOW))]
+        graph = backend.open_graph(FrozenClock())
+        names = [run(shown(graph, name)) for name in (*USERNAMES, "u1")]
+        found.append((verdicts, run(writer.keys_of([*KEYS, *USERNAMES, "u1"])), names))
+        assert backend.problems() == []
+
+    assert found[0] == found[1]
 
 
 async def shown(graph: DictGraph, name: str) -> tuple[Visibility, str, int] | None:

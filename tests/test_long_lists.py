@@ -67,6 +67,13 @@ class OneList:
         """Return the expected entries at or before a position."""
         return [self.expected[position] for position in sorted(self.expected, reverse=True) if position <= bound]
 
+    def sizes(self) -> list[int]:
+        """Return the number of entries in each stored block, oldest first."""
+        self.table.flush()
+        self.engine.commit(self.rows.take_changes())
+        blocks = [(int(key), unseal(TABLE, key, value)) for key, value in self.engine.all_rows(TABLE)]
+        return [len(Block.decode(TABLE, key, content)) for key, content in sorted(blocks)]
+
 
 @settings(max_examples=60)
 @given(SEEDS)
@@ -93,6 +100,33 @@ def test_entries_never_change_while_others_are_added_and_removed(seed: int) -> N
     assert all(0 < size <= CAPACITY for size in sizes)
     assert len(sizes) <= 2 + 8 * sum(sizes) / CAPACITY
     assert one.table.is_long(3) == (len(blocks) > 1 or any(second_of(key) for key, _ in blocks))
+
+
+@pytest.mark.parametrize("step", [1, -1])
+def test_a_list_that_grows_at_an_end_has_full_blocks(step: int) -> None:
+    """Most lists grow at the newest end, and a collection reads them towards the oldest."""
+    one = OneList(seed=1)
+    for position in range(1000, 1000 + 4 * CAPACITY)[::step]:
+        one.insert(position)
+
+    assert one.sizes() == [CAPACITY] * 4
+
+
+@pytest.mark.parametrize(("block", "place"), [(1, "first"), (1, "middle"), (1, "last"), (2, "first"), (2, "middle")])
+def test_a_full_block_is_halved_by_an_entry_between_others(block: int, place: str) -> None:
+    """Also at the ends of a block, unless the list ends there."""
+    one = OneList(seed=1)
+    for position in range(1000, 1000 + 6 * CAPACITY, 2):
+        one.insert(position)
+    first = 1000 + 2 * CAPACITY * block
+    if place == "first":
+        one.remove(first)
+        one.insert(first + 1)
+    one.insert({"first": first, "middle": first + 3, "last": first + 2 * CAPACITY - 1}[place])
+    sizes = [CAPACITY] * 3
+    sizes[block : block + 1] = [CAPACITY // 2, CAPACITY + 1 - CAPACITY // 2]
+
+    assert one.sizes() == sizes
 
 
 @settings(max_examples=30)
