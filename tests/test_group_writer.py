@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from retinue.model import AccountEvent, AccountRecord, ErasureEvent, FollowEvent, FollowRecord, Visibility
@@ -128,12 +128,14 @@ RECORDS = st.lists(
 )
 
 
-@given(RECORDS, RECORDS, st.booleans())
+@given(before=RECORDS, records=RECORDS, is_one_erased=st.booleans())
+@example(before=[AccountRecord("a", "17")], records=[AccountRecord("c", "17")], is_one_erased=False)
+@example(before=[AccountRecord("b", "a")], records=[AccountRecord("a")], is_one_erased=False)
 def test_a_group_of_accounts_equals_single_ones(
     before: list[AccountRecord], records: list[AccountRecord], is_one_erased: bool
 ) -> None:
     """For keys and usernames that collide within the group and with stored accounts, erased ones among them."""
-    others = [AccountRecord(f"u{number}") for number in range(groups.MIN_GROUP)]
+    others = [AccountRecord(f"u{number}", f"k{number}") for number in range(groups.MIN_GROUP)]
     found = []
     for together in (False, True):
         backend = DictBackend()

@@ -112,7 +112,10 @@ def test_a_list_that_grows_at_an_end_has_full_blocks(step: int) -> None:
     assert one.sizes() == [CAPACITY] * 4
 
 
-@pytest.mark.parametrize(("block", "place"), [(1, "first"), (1, "middle"), (1, "last"), (2, "first"), (2, "middle")])
+@pytest.mark.parametrize(
+    ("block", "place"),
+    [*((block, place) for block in (0, 1) for place in ("middle", "last")), (1, "first"), (2, "first"), (2, "middle")],
+)
 def test_a_full_block_is_halved_by_an_entry_between_others(block: int, place: str) -> None:
     """Also at the ends of a block, unless the list ends there."""
     one = OneList(seed=1)

@@ -12,11 +12,21 @@ from urllib.parse import urlsplit
 
 import pytest
 
+from retinue.model import FollowRecord
 from retinue.store.open import open_store
 from running import Client, Server, Session
 from support.commands import retinue
+from support.frozen_clock import FrozenClock
 from support.management import token_path
 from support.service import FOLLOWING
+
+
+def create_list(path: Path) -> None:
+    """Make a store in which p follows 300 accounts."""
+    now = 1_700_000_000
+    open_store(str(path)).create()
+    with closing(open_store(str(path)).writer(FrozenClock())) as writer:
+        asyncio.run(writer.add_follows([FollowRecord("p", f"f{n}", now - n, now) for n in range(300)]))
 
 
 def exchange(server: Server, sent: bytes) -> tuple[int, dict[str, str], Any]:
