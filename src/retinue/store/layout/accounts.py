@@ -5,6 +5,7 @@ more than that its account has the name.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
+from operator import attrgetter
 from typing import Any
 
 import msgspec
@@ -12,7 +13,7 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from retinue import names
-from retinue.model import Visibility
+from retinue.model import AccountRecord, Visibility
 from retinue.store.layout.rows import Rows
 from retinue.store.layout.sealing import damaged, unseal
 from retinue.store.layout.tables import ACCOUNT, ACCOUNT_KEY, CHANGE, CLAIM, LARGEST_ID, META, USERNAME, Source
@@ -60,42 +61,79 @@ class StoredAccount(Struct, frozen=True, gc=False):
 
 
 class _Packed(Struct, frozen=True, gc=False, array_like=True, omit_defaults=True):
-    # A key that is the username, a display name that is it, and times that are the username's are left out.
+    # A key that is the username, a display name that is it, and times that are the username's are left out. A key in
+    # digits is a number.
     username: str
     username_at: int = 0
     has_name: bool = True
-    key: str | None = None
+    key: str | int | None = None
     display_name: str | None = None
     visibility: int = 0
-    display_name_at: int | None = None
-    visibility_at: int | None = None
+    times: dict[str, int] = {}
     former_names: tuple[str, ...] = ()
-    profile: dict[str, tuple[int, Any]] = {}
+    bio_description: Any = None
+    is_verified: Any = None
+    likes_count: Any = None
+    video_count: Any = None
+    avatar_url: Any = None
+    bio_url: Any = None
 
 
 _ERASED = b""
+_MAX_DIGITS = 19  # of any of which a number of eight bytes can hold
 HIDDEN, VISIBLE = 1, 2
+_HIDDEN, _VISIBLE = bytes((HIDDEN,)), bytes((VISIBLE,))
+PROFILE_FIELDS = ("bio_description", "is_verified", "likes_count", "video_count", "avatar_url", "bio_url")
+profile_values = attrgetter(*PROFILE_FIELDS)
+NO_PROFILE = (None,) * len(PROFILE_FIELDS)
 _encode = msgspec.msgpack.Encoder().encode
 _decoder = msgspec.msgpack.Decoder(_Packed)
 
 
 def encode_account(account: StoredAccount) -> bytes:
     """Return the content to store: a byte for its kind, then the account."""
-    at = account.username_at
-    return bytes((VISIBLE if account.is_visible else HIDDEN,)) + _encode(
-        _Packed(
-            account.username,
-            at,
-            account.has_name,
-            None if account.key == account.username else account.key,
-            None if account.display_name == account.username else account.display_name,
-            account.visibility,
-            None if account.display_name_at == at else account.display_name_at,
-            None if account.visibility_at == at else account.visibility_at,
-            account.former_names,
-            dict(account.profile),
-        )
+    at, profile = account.username_at, account.profile
+    times = {"display_name": account.display_name_at, "visibility": account.visibility_at}
+    times |= {field: second for field, (second, _) in profile.items()}
+    packed = _Packed(
+        account.username,
+        at,
+        account.has_name,
+        _packed_key(account.key, account.username),
+        None if account.display_name == account.username else account.display_name,
+        account.visibility,
+        {field: second for field, second in times.items() if second != at},
+        account.former_names,
+        *(profile[field][1] if field in profile else None for field in PROFILE_FIELDS),
     )
+    return (_VISIBLE if account.is_visible else _HIDDEN) + _encode(packed)
+
+
+def encode_record(record: AccountRecord, username: str, at: int) -> bytes:
+    """Return the content of a new account, which has its username."""
+    display_name, visibility, times = record.display_name, record.visibility, {}
+    if display_name is None and at:
+        times["display_name"] = 0
+    if visibility is None and at:
+        times["visibility"] = 0
+    packed = _Packed(
+        username,
+        at,
+        True,
+        _packed_key(record.key or record.username or "", username),
+        None if display_name == username else display_name or "",
+        0 if visibility is None else visibility.value,
+        times,
+        (),
+        *profile_values(record),
+    )
+    return (_VISIBLE if visibility is None or visibility.is_visible else _HIDDEN) + _encode(packed)
+
+
+def _packed_key(key: str, username: str) -> str | int | None:
+    if key == username:
+        return None
+    return int(key) if key.isdecimal() and key.isascii() and len(key) <= _MAX_DIGITS and key[0] != "0" else key
 
 
 def decode_account(account_id: int, content: bytes) -> StoredAccount | None:
@@ -106,19 +144,23 @@ def decode_account(account_id: int, content: bytes) -> StoredAccount | None:
         packed = _decoder.decode(memoryview(content)[1:])
     except msgspec.MsgspecError:
         raise damaged(ACCOUNT, account_id, "its account is not whole") from None
-    at = packed.username_at
+    at, times, values = packed.username_at, packed.times, profile_values(packed)
+    profile = {}
+    if values != NO_PROFILE:
+        fields = zip(PROFILE_FIELDS, values, strict=True)
+        profile = {field: (times.get(field, at), value) for field, value in fields if value is not None}
     return StoredAccount(
         account_id,
-        packed.username if packed.key is None else packed.key,
+        packed.username if packed.key is None else str(packed.key),
         packed.username,
         at,
         packed.username if packed.display_name is None else packed.display_name,
-        at if packed.display_name_at is None else packed.display_name_at,
+        times.get("display_name", at),
         packed.visibility,
-        at if packed.visibility_at is None else packed.visibility_at,
+        times.get("visibility", at),
         packed.has_name,
         packed.former_names,
-        packed.profile,
+        profile,
     )
 
 
@@ -216,35 +258,35 @@ class AccountTable:
         return found
 
     def add(self, key: str) -> StoredAccount:
-        self._last_id += 1
-        if self._last_id > LARGEST_ID:
-            raise damaged(META, LAST_ID, "there are no more account ids")
+        self._count_to(self._last_id + 1)
         account = StoredAccount(self._last_id, key)
         self._accounts[account.id] = account
         self._rows.put(ACCOUNT, account.id, encode_account(account))
         self._rows.put(ACCOUNT_KEY, key, account.id.to_bytes(_ID_BYTES, "little"))
         return account
 
-    def next_ids(self, count: int) -> range:
-        """Return the ids of `count` new accounts, which must be added."""
-        first = self._last_id + 1
-        self._last_id += count
-        return range(first, first + count)
+    def add_all(self, keys: Sequence[str], folded: Sequence[str], contents: Sequence[bytes]) -> range:
+        """Add accounts whose keys and folded usernames nothing stored mentions.
 
-    def add_all(self, accounts: Sequence[StoredAccount], folded: Sequence[str]) -> None:
-        """Add accounts whose keys and folded usernames nothing stored mentions."""
-        numbers = [account.id.to_bytes(_ID_BYTES, "little") for account in accounts]
-        self._rows.put_many(ACCOUNT, [(account.id, encode_account(account)) for account in accounts])
+        Return their ids.
+        """
+        ids = range(self._last_id + 1, self._last_id + 1 + len(keys))
+        self._count_to(ids.stop - 1)
+        numbers = [account_id.to_bytes(_ID_BYTES, "little") for account_id in ids]
+        self._rows.put_many(ACCOUNT, zip(ids, contents, strict=True))
         self._rows.put_many(USERNAME, zip(folded, numbers, strict=True))
-        keys = zip(accounts, folded, numbers, strict=True)
-        self._rows.put_many(ACCOUNT_KEY, [(each.key, number) for each, name, number in keys if each.key != name])
-        self._accounts.update((account.id, account) for account in accounts)
+        keyed = zip(keys, folded, numbers, strict=True)
+        self._rows.put_many(ACCOUNT_KEY, [(key, number) for key, name, number in keyed if key != name])
+        return ids
 
-    def unclaimed(self, folded: Sequence[str]) -> set[str]:
-        """Return the usernames that no account has ever claimed."""
-        claims, holders = self._rows.get_many(CLAIM, folded), self._rows.get_many(USERNAME, folded)
-        found = zip(folded, claims, holders, strict=True)
-        return {name for name, claim, holder in found if claim is None and holder is None and name not in self._claims}
+    def mentioned(self, keys: Sequence[str], folded: Sequence[str]) -> set[str]:
+        """Return the texts that are keys or claimed usernames of accounts."""
+        found = self._claims.keys() & set(folded)
+        for table, texts in ((CLAIM, folded), (USERNAME, folded), (USERNAME, keys), (ACCOUNT_KEY, keys)):
+            if self._rows.has_rows(table):
+                contents = zip(texts, self._rows.get_many(table, texts), strict=True)
+                found.update(text for text, content in contents if content is not None)
+        return found
 
     def save(self, account: StoredAccount) -> None:
         before = self.load(account.id)
@@ -312,6 +354,11 @@ class AccountTable:
             return False
         claims[account_id] = at
         return True
+
+    def _count_to(self, last_id: int) -> None:
+        if last_id > LARGEST_ID:
+            raise damaged(META, LAST_ID, "there are no more account ids")
+        self._last_id = last_id
 
     def _number(self, name: str) -> int:
         return int.from_bytes(self._rows.get(META, name) or b"", "little")

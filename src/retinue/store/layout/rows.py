@@ -3,6 +3,7 @@
 from bisect import bisect_left, bisect_right, insort
 from collections.abc import Iterable, Iterator, Sequence
 from heapq import merge
+from operator import itemgetter
 from typing import Any
 
 from retinue.store.layout.sealing import seal_all, unseal
@@ -29,10 +30,15 @@ class Rows:
 
     def get_many(self, table: Table, keys: Sequence[Key]) -> list[bytes | None]:
         changed = self._changed[table]
-        if not changed.keys().isdisjoint(keys):
-            return [self.get(table, key) for key in keys]
-        values = self._source.get(table, keys)
-        return [None if value is None else unseal(table, key, value) for key, value in zip(keys, values, strict=True)]
+        stored = keys if changed.keys().isdisjoint(keys) else [key for key in keys if key not in changed]
+        values = self._source.get(table, stored)
+        contents = [
+            None if value is None else unseal(table, key, value) for key, value in zip(stored, values, strict=True)
+        ]
+        if stored is keys:
+            return contents
+        found = dict(zip(stored, contents, strict=True))
+        return [changed[key] if key in changed else found[key] for key in keys]
 
     def put(self, table: Table, key: Key, content: bytes) -> None:
         self._change(table, key, content)
@@ -87,8 +93,11 @@ class Rows:
         taken = []
         for table, changed in self._changed.items():
             if changed:
-                puts = seal_all(table, ((key, content) for key, content in changed.items() if content is not None))
-                taken.append(Changes(table, sorted(puts), [key for key, content in changed.items() if content is None]))
+                deletes = [key for key, content in changed.items() if content is None]
+                for key in deletes:
+                    del changed[key]
+                puts = sorted(changed.items(), key=itemgetter(0))
+                taken.append(Changes(table, seal_all(table, puts), deletes))  # type: ignore[arg-type]
         self.forget()
         return taken
 

@@ -21,10 +21,14 @@ def seal_all(table: Table, rows: Iterable[tuple[Key, bytes]]) -> list[tuple[Key,
     """Return rows with their checksums, as `seal` makes them."""
     number = table.number
     if table.keys is KeyKind.TEXT:
-        seeds = ((key, content, crc32(key.encode("utf-8", "surrogatepass"), number)) for key, content in rows)  # type: ignore[union-attr]
-    else:
-        seeds = ((key, content, crc32(key.to_bytes(8, "little"), number)) for key, content in rows)  # type: ignore[union-attr]
-    return [(key, content + crc32(content, seed).to_bytes(SEAL_BYTES, "little")) for key, content, seed in seeds]
+        return [
+            (key, content + crc32(content, crc32(key.encode("utf-8", "surrogatepass"), number)).to_bytes(4, "little"))  # type: ignore[union-attr]
+            for key, content in rows
+        ]
+    return [
+        (key, content + crc32(content, crc32(key.to_bytes(8, "little"), number)).to_bytes(4, "little"))  # type: ignore[union-attr]
+        for key, content in rows
+    ]
 
 
 def unseal(table: Table, key: Key, value: object) -> bytes:

@@ -58,8 +58,9 @@ class GroupChanges:
         """Create or change accounts; return a verdict for each record."""
         if len(records) < MIN_GROUP:
             return [self._changes.import_account(record, now) for record in records]
-        self._changes.resolver.prefetch(text for record in records for text in (record.key, record.username) if text)
         plain = self._changes.import_plain(records, now)
+        others = [record for index, record in enumerate(records) if index not in plain]
+        self._changes.resolver.prefetch(text for record in others for text in (record.key, record.username) if text)
         return [
             Verdict.ACCEPTED if index in plain else self._changes.import_account(record, now)
             for index, record in enumerate(records)

@@ -8,7 +8,6 @@ claims another one later. Claims outlive a rename, so a late event finds the sam
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from itertools import chain
-from operator import attrgetter
 from typing import Any
 
 from msgspec.structs import replace
@@ -16,14 +15,16 @@ from msgspec.structs import replace
 from retinue import names
 from retinue.model import AccountRecord
 from retinue.store.contract import NotAKey, Verdict
-from retinue.store.layout.accounts import AccountTable, StoredAccount, names_of
+from retinue.store.layout.accounts import (
+    PROFILE_FIELDS,
+    AccountTable,
+    StoredAccount,
+    encode_record,
+    names_of,
+)
 from retinue.store.layout.relocations import RelocationQueue
 from retinue.store.rules.resolver import Resolver
 from retinue.store.rules.tombstones import FutureEvents, Tombstones
-
-PROFILE_FIELDS = ("bio_description", "avatar_url", "bio_url", "is_verified", "likes_count", "video_count")
-_PROFILE = attrgetter(*PROFILE_FIELDS)
-_NO_PROFILE = (None,) * len(PROFILE_FIELDS)
 
 
 class Accounts:
@@ -93,49 +94,45 @@ class Accounts:
         for text in chain.from_iterable(unknown):
             folded = names.fold(text)
             spelled[folded] = text if spelled.get(folded, text) == text else None
-        unclaimed = self._table.unclaimed(list(spelled))
+        mentioned = self._table.mentioned((), list(spelled))
         new = {
             names.fold(text): text
             for texts in unknown
             if all(
-                spelled[folded := names.fold(text)] == text and folded in unclaimed and names.is_key_and_username(text)
+                spelled[folded := names.fold(text)] == text
+                and folded not in mentioned
+                and names.is_key_and_username(text)
                 for text in texts
             )
             for text in texts
         }
-        accounts = [
-            StoredAccount(account_id, text, names.as_answered(text), has_name=True)
-            for account_id, text in zip(self._table.next_ids(len(new)), new.values(), strict=True)
-        ]
-        self._add_all(accounts, list(new))
+        contents = [encode_record(AccountRecord(text), names.as_answered(text), 0) for text in new.values()]
+        self._resolver.forget_names()
+        ids = self._table.add_all(list(new.values()), list(new), contents)
+        for key, account_id in zip(new.values(), ids, strict=True):
+            self._resolver.learn(key, account_id)
 
     def import_plain(self, records: Sequence[AccountRecord], at: int) -> set[int]:
         """Create the accounts that nothing stored mentions. Return their records' indexes."""
         if not self._tombstones.is_empty:
             return set()
-        texts = [(record.key or record.username or "", names.fold(record.username or "")) for record in records]
-        counts = Counter(chain.from_iterable({key, folded} for key, folded in texts))
-        unclaimed = self._table.unclaimed([folded for _, folded in texts])
+        usernames = [record.username or "" for record in records]
+        keys = [record.key or username for record, username in zip(records, usernames, strict=True)]
+        folded = list(map(names.fold, usernames))
+        odd = self._table.mentioned(keys, folded)
+        odd |= _repeated([*folded, *(key for key, name in zip(keys, folded, strict=True) if key != name)])
         plain = [
             index
-            for index, (key, folded) in enumerate(texts)
-            if folded in unclaimed
-            and counts[key] == counts[folded] == 1
-            and self._resolver.with_key(key) is None
-            and names.is_key_and_username(records[index].username or "")
+            for index, (key, name, username) in enumerate(zip(keys, folded, usernames, strict=True))
+            if key not in odd and name not in odd and names.is_key_and_username(username)
         ]
-        ids = self._table.next_ids(len(plain))
-        self._add_all(
-            [_new_account(account_id, records[index], at) for account_id, index in zip(ids, plain, strict=True)],
-            [texts[index][1] for index in plain],
+        self._resolver.forget_names()
+        self._table.add_all(
+            [keys[index] for index in plain],
+            [folded[index] for index in plain],
+            [encode_record(records[index], names.as_answered(usernames[index]), at) for index in plain],
         )
         return set(plain)
-
-    def _add_all(self, accounts: Sequence[StoredAccount], folded: Sequence[str]) -> None:
-        self._resolver.forget_names()
-        self._table.add_all(accounts, folded)
-        for account in accounts:
-            self._resolver.learn(account.key, account.id)
 
     def named_instead(self, key: str) -> NotAKey | None:
         """Return the account that an unknown key names by a username.
@@ -271,26 +268,10 @@ class Accounts:
             self._relocations.add(wanted)
 
 
-def _new_account(account_id: int, record: AccountRecord, at: int) -> StoredAccount:
-    username = record.username or ""
-    values = _PROFILE(record)
-    profile = (
-        {field: (at, value) for field, value in zip(PROFILE_FIELDS, values, strict=True) if value is not None}
-        if values != _NO_PROFILE
-        else {}
-    )
-    return StoredAccount(
-        account_id,
-        record.key or username,
-        names.as_answered(username),
-        at,
-        record.display_name or "",
-        0 if record.display_name is None else at,
-        0 if record.visibility is None else record.visibility.value,
-        0 if record.visibility is None else at,
-        has_name=True,
-        profile=profile,
-    )
+def _repeated(texts: Sequence[str]) -> set[str]:
+    if len(set(texts)) == len(texts):
+        return set()
+    return {text for text, count in Counter(texts).items() if count > 1}
 
 
 def _visible_of(account: StoredAccount) -> object:
