@@ -8,6 +8,7 @@ from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 from typing import Generic, TypeVar
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from retinue.errors import InputError
 from retinue.ingest import records
@@ -22,6 +23,8 @@ from retinue.store.bulk import BulkWriter
 from retinue.store.contract import GraphWriter, Verdict
 
 BATCH = 50_000
+
+_STORED = (Verdict.ACCEPTED, Verdict.UPDATED, Verdict.DUPLICATE)
 
 # Verdicts that may come from a wrong column. All others depend on the store: the file is of the right kind.
 _WRONG_KIND = (Verdict.SELF_FOLLOW, Verdict.NO_ACCOUNT)
@@ -72,8 +75,10 @@ async def import_accounts(run: Import, name: str, table: InputTable, on_progress
     counts = run.counts.setdefault(name, ImportCounts())
 
     def read(row: RawRow) -> AccountRecord:
+        if row.account is not None:
+            return row.account
         counts.nuls_removed += records.count_nuls(row.values)
-        record = records.account_of(row)
+        record = records.account_record(row.values)
         if run.snapshot is not None:
             run.snapshot.check_account(row)
         return record
@@ -167,44 +172,50 @@ class _TableImport(Generic[_Record]):
 
     async def load(self, rows: Iterable[RawRow], on_batch: Callable[[], None]) -> None:
         for batch in _batches(rows):
-            readable = list(self._readable(batch))
-            verdicts = await self._store([record for _, record in readable])
-            for (row, record), verdict in zip(readable, verdicts, strict=True):
-                self._count(row, record, verdict)
+            rows, readable = self._readable(batch)
+            self._count(rows, readable, await self._store(readable))
             self._rejects.flush()
             on_batch()
             await asyncio.sleep(0)  # lets Ctrl-C interrupt the import between batches
 
-    def _readable(self, batch: Sequence[RawRow]) -> Iterator[tuple[RawRow, _Record]]:
+    def _readable(self, batch: Sequence[RawRow]) -> tuple[list[RawRow], list[_Record]]:
+        rows: list[RawRow] = []
+        readable: list[_Record] = []
         for row in batch:
             try:
                 if row.fault:
                     raise row.fault
-                record = self._read(row)
+                readable.append(self._read(row))
             except BadRecord as bad:
                 self._on_unreadable(row, bad)
                 self._reject(row, bad)
                 self._first_rejects.add(bad)
             else:
+                rows.append(row)
                 self._counts.surrogates_replaced += row.replaced
-                yield row, record
+        return rows, readable
 
-    def _count(self, row: RawRow, record: _Record, verdict: Verdict) -> None:
-        if verdict is Verdict.ACCEPTED:
-            self._counts.accepted += 1
-        elif verdict is Verdict.UPDATED:
-            self._counts.updated += 1
-        elif verdict is Verdict.DUPLICATE:
-            self._counts.duplicate += 1
+    def _count(self, rows: Sequence[RawRow], stored: Sequence[_Record], verdicts: Sequence[Verdict]) -> None:
+        accepted, updated, duplicate = map(verdicts.count, (Verdict.ACCEPTED, Verdict.UPDATED, Verdict.DUPLICATE))
+        self._counts.accepted += accepted
+        self._counts.updated += updated
+        self._counts.duplicate += duplicate
+        if accepted + updated + duplicate:
+            self._first_rejects.stop()
+        if accepted + updated + duplicate < len(verdicts):
+            for row, record, verdict in zip(rows, stored, verdicts, strict=True):
+                if verdict not in _STORED:
+                    self._refuse(row, record, verdict)
+
+    def _refuse(self, row: RawRow, record: _Record, verdict: Verdict) -> None:
+        # Names of an erased account must not come back in the rejects file.
+        row_without_names = replace(row, text="") if verdict is Verdict.ERASED else row
+        bad = not_stored(verdict, record)
+        self._reject(row_without_names, bad)
+        if verdict in _WRONG_KIND:
+            self._first_rejects.add(bad)
         else:
-            # Names of an erased account must not come back in the rejects file.
-            row_without_names = row._replace(text="") if verdict is Verdict.ERASED else row
-            bad = not_stored(verdict, record)
-            self._reject(row_without_names, bad)
-            if verdict in _WRONG_KIND:
-                self._first_rejects.add(bad)
-                return
-        self._first_rejects.stop()
+            self._first_rejects.stop()
 
     def _reject(self, row: RawRow, bad: BadRecord) -> None:
         self._counts.rejected += 1

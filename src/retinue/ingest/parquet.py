@@ -50,10 +50,11 @@ class ParquetTable:
                 f"SELECT {self._picked}, NULL, {self._is_plain} FROM {self.rows()}"  # noqa: S608 - known columns
             )
             while batch := self._connection.fetchmany(_BATCH):
+                accounts = self._accounts([values for values in batch if values[-1]])
                 for values in batch:
                     self.position += 1
                     if values[-1]:
-                        yield RawRow(self.position, {}, "", account=self._account(values))
+                        yield RawRow(self.position, {}, "", account=next(accounts))
                     else:
                         yield self._row(self.position, values[:-2])
         except duckdb.OutOfMemoryException as error:
@@ -97,7 +98,7 @@ class ParquetTable:
         self.kinds = {name: kind for name, kind, *_ in described}
         self._picked = ", ".join(_plain_column(name, kind) for name, kind in self.kinds.items())
         self._is_plain = plain_accounts.condition(self.kinds)
-        self._account = plain_accounts.reader(self._names)
+        self._accounts = plain_accounts.reader(self._names)
 
     def _neutral_name(self) -> Path:
         name = self._folder.path / "table.parquet"

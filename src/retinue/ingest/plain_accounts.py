@@ -3,11 +3,9 @@
 DuckDB tells them from the rows that `records.account_record` reads. It would read the same from plain ones.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from operator import itemgetter
 from typing import Any
-
-from msgspec.structs import replace
 
 from retinue.escaping import sql_name
 from retinue.ingest.records import PROFILE_FIELDS
@@ -50,13 +48,14 @@ def _of_text(kind: str, wanted: str) -> str:
     return wanted if kind == "VARCHAR" else "false"
 
 
-def reader(names: Sequence[str]) -> Callable[[Sequence[Any]], AccountRecord]:
+def reader(names: Sequence[str]) -> Callable[[Sequence[Sequence[Any]]], Iterator[AccountRecord]]:
     """Return a reader of plain rows with these columns and a None."""
     pick = itemgetter(*(names.index(name) if name in names else len(names) for name in _COLUMNS))
 
-    def read(row: Sequence[Any]) -> AccountRecord:
-        record = AccountRecord(*pick(row))
-        word: Any = record.visibility
-        return record if word is None else replace(record, visibility=VISIBILITIES[word])
+    def read(rows: Sequence[Sequence[Any]]) -> Iterator[AccountRecord]:
+        if not rows:
+            return iter(())
+        username, key, display_name, visibility, *profile = pick(list(zip(*rows, strict=True)))
+        return map(AccountRecord, username, key, display_name, map(VISIBILITIES.get, visibility), *profile)
 
     return read

@@ -1,7 +1,7 @@
 """Raw rows of tables, their columns, and the records that rows hold."""
 
 from collections.abc import Iterator
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Protocol
 
 from msgspec import Struct
 
@@ -11,7 +11,7 @@ from retinue.ingest.values import BadRecord, Values
 from retinue.model import AccountRecord, FollowRecord
 
 
-class RawRow(NamedTuple):
+class RawRow(Struct, frozen=True, gc=False):
     """One row of a file. With a `fault` its values cannot be read. `line` is a row number in Parquet.
 
     `replaced` counts lone surrogates, which are U+FFFD in the fields `changed`. Of a row that was read as an `account`

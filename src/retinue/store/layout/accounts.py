@@ -83,6 +83,7 @@ _ERASED = b""
 _MAX_DIGITS = 19  # of any of which a number of eight bytes can hold
 HIDDEN, VISIBLE = 1, 2
 _HIDDEN, _VISIBLE = bytes((HIDDEN,)), bytes((VISIBLE,))
+_KINDS = tuple(_VISIBLE if each.is_visible else _HIDDEN for each in Visibility)
 PROFILE_FIELDS = ("bio_description", "is_verified", "likes_count", "video_count", "avatar_url", "bio_url")
 profile_values = attrgetter(*PROFILE_FIELDS)
 NO_PROFILE = (None,) * len(PROFILE_FIELDS)
@@ -122,12 +123,12 @@ def encode_record(record: AccountRecord, username: str, at: int) -> bytes:
         True,
         _packed_key(record.key or record.username or "", username),
         None if display_name == username else display_name or "",
-        0 if visibility is None else visibility.value,
+        int(visibility or 0),
         times,
         (),
         *profile_values(record),
     )
-    return (_VISIBLE if visibility is None or visibility.is_visible else _HIDDEN) + _encode(packed)
+    return _KINDS[visibility or 0] + _encode(packed)
 
 
 def _packed_key(key: str, username: str) -> str | int | None:
