@@ -12,12 +12,13 @@ from retinue.history import Moment
 from retinue.model import AccountEvent, AccountRecord, Direction, ErasureEvent, Event, FollowEvent, Visibility
 from retinue.store.check.invariants import invariants
 from retinue.store.layout import tables
-from retinue.store.layout.accounts import LAST_ID, LAST_REVISION, decode_account, encode_account
+from retinue.store.layout.accounts import LAST_ID, LAST_REVISION
 from retinue.store.layout.blocks import Block
 from retinue.store.layout.histories import decode_moments, encode_moments
 from retinue.store.layout.lists import ListFacts
 from retinue.store.layout.relocations import MERGED, UNMERGED
 from retinue.store.layout.sealing import seal, unseal
+from retinue.store.layout.stored_accounts import decode_account, encode_account
 from retinue.store.layout.tables import (
     LISTS,
     SECRET,

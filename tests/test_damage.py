@@ -18,8 +18,8 @@ import pytest
 from damage_kinds import put
 from retinue.errors import StoreUnavailable
 from retinue.model import Direction, FollowEvent
-from retinue.store.layout.accounts import StoredAccount, encode_account
 from retinue.store.layout.sealing import seal
+from retinue.store.layout.stored_accounts import StoredAccount, encode_account
 from retinue.store.layout.tables import ACCOUNT, LISTS, USERNAME, pair_key
 from retinue.store.open import open_store
 from retinue.store.sqlite.absence import require_absent

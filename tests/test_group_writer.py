@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from retinue.model import AccountEvent, AccountRecord, ErasureEvent, FollowEvent, FollowRecord, Visibility
 from retinue.store.bulk import NO_ACCOUNT
@@ -14,7 +15,8 @@ from retinue.store.contract import Verdict
 from retinue.store.layout import entries
 from retinue.store.layout.columns import NO_ENTRIES
 from retinue.store.layout.entries import EntryTable
-from retinue.store.layout.tables import pair_key
+from retinue.store.layout.sealing import unseal
+from retinue.store.layout.tables import ACCOUNT, ACCOUNT_KEY, USERNAME, pair_key
 from retinue.store.load import groups, loader
 from retinue.store.rules.accounts import Accounts
 from retinue.store.rules.pairs import Pairs
@@ -69,6 +71,46 @@ def test_ordinary_follows_of_a_group_are_placed_together(
     assert noted.follow([(f"d{number}", f"a{number}") for number in range(groups.MIN_GROUP)]) == 0
     assert noted.follow(few) == len(few)
     assert noted.backend.problems() == []
+
+
+NAMES = st.sampled_from(["u", "U", "@u", "ñ", "x" * 66, "u\u0130"])
+KEYS = st.sampled_from([None, None, "k", "7", "07", "0", "\u0667", "9" * 18, "9" * 19])
+RECORDS = st.builds(
+    AccountRecord,
+    NAMES,
+    KEYS,
+    st.sampled_from([None, "", "A", "u1"]),
+    st.sampled_from([None, *Visibility]),
+    **{field: st.sampled_from([None, "", "x"]) for field in ("bio_description", "avatar_url", "bio_url")},
+    is_verified=st.sampled_from([None, False, True]),
+    likes_count=st.sampled_from([None, 0, 2**63 - 1]),
+    video_count=st.sampled_from([None, 0, 7]),
+)
+
+
+@given(records=st.lists(RECORDS, max_size=20), at=st.sampled_from([0, 1, NOW]))
+def test_rows_of_new_accounts_equal_those_of_single_ones(records: list[AccountRecord], at: int) -> None:
+    """Each row, byte for byte: of names that repeat in no way, and keys in digits or not."""
+    rows = [
+        replace(record, username=f"{record.username}{number}", key=record.key and f"{record.key}{number}")
+        for number, record in enumerate(records)
+    ]
+    single, together = DictBackend(), DictBackend()
+    writer = single.open_writer(FrozenClock())
+    verdicts = [verdict for row in rows for verdict in run(writer.add_accounts([row], at))]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(groups, "MIN_GROUP", 1)
+        assert run(together.open_writer(FrozenClock()).add_accounts(rows, at)) == verdicts
+    assert contents_of(single) == contents_of(together)
+    assert together.problems() == []
+
+
+def contents_of(backend: DictBackend) -> list[list[bytes]]:
+    """Return all accounts, without their ids, and the texts that lead to them."""
+    tables = backend.rows.tables
+    accounts = sorted(unseal(ACCOUNT, key, value) for key, value in tables[ACCOUNT].items())
+    return [accounts, *([key.encode() for key in sorted(map(str, tables[each]))] for each in (ACCOUNT_KEY, USERNAME))]
 
 
 @pytest.mark.parametrize("count", [1, 2 * groups.MIN_GROUP])

@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from retinue.model import AccountEvent, AccountRecord, Direction, ErasureEvent, FollowEvent, PageRequest, Visibility
-from retinue.store.layout.accounts import StoredAccount
+from retinue.store.layout.stored_accounts import StoredAccount
 from retinue.store.open import open_store
 from retinue.store.reading import mapped_rows
 from retinue.store.reading.account_cache import AccountCache

@@ -12,9 +12,9 @@ import pytest
 from msgspec.structs import replace
 
 from retinue.model import AccountEvent, AccountRecord, Direction, ErasureEvent, Event, FollowEvent, Visibility
-from retinue.store.layout.accounts import decode_account, encode_account
 from retinue.store.layout.blocks import Block
 from retinue.store.layout.sealing import seal, unseal
+from retinue.store.layout.stored_accounts import decode_account, encode_account
 from retinue.store.layout.tables import ACCOUNT, LISTS, Key, Table, pair_key
 from retinue.store.open import open_store
 from retinue.store.sqlite.files import access_path

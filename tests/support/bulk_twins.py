@@ -18,9 +18,9 @@ from retinue.ingest.records import ACCOUNT_COLUMNS, FOLLOW_COLUMNS
 from retinue.ingest.rejects import RejectsFile
 from retinue.ingest.tables import open_table
 from retinue.model import Direction, FollowEvent
-from retinue.store.layout.accounts import decode_account
 from retinue.store.layout.columns import decode_blocks
 from retinue.store.layout.sealing import unseal
+from retinue.store.layout.stored_accounts import decode_account
 from retinue.store.layout.tables import ACCOUNT, LISTS, KeyKind, Source, Table, first_of, second_of
 from retinue.store.open import open_store
 from retinue.store.sqlite import files

@@ -7,8 +7,9 @@ import numpy as np
 
 from retinue import names
 from retinue.model import Visibility
-from retinue.store.layout.accounts import HIDDEN, LAST_ID, VISIBLE, StoredAccount, decode_account, kind_of
+from retinue.store.layout.accounts import LAST_ID
 from retinue.store.layout.sealing import content_of, unseal
+from retinue.store.layout.stored_accounts import HIDDEN, VISIBLE, StoredAccount, decode_account, kind_of
 from retinue.store.layout.tables import (
     ACCOUNT,
     ACCOUNT_KEY,

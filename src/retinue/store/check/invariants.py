@@ -10,8 +10,8 @@ from retinue.store.check.accounts import wrong_finders, wrong_meta, wrong_names
 from retinue.store.check.columns import parts_of
 from retinue.store.check.lists import one_sided, one_sided_histories, wrong_lists, wrong_visibility
 from retinue.store.check.tombstones import wrong_changes, wrong_future_events, wrong_tombstones
-from retinue.store.layout.accounts import kind_of
 from retinue.store.layout.sealing import unseal
+from retinue.store.layout.stored_accounts import kind_of
 from retinue.store.layout.tables import ACCOUNT, CHANGE, FUTURE_EVENT, META, RELOCATION, TOMBSTONE, Source
 
 UNCHECKED = "cannot be checked:"

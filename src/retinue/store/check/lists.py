@@ -11,7 +11,6 @@ from numpy.typing import NDArray
 from retinue.history import Interval, Moment, intervals
 from retinue.model import Direction
 from retinue.store.check.columns import BlockColumns, Part, parts_of
-from retinue.store.layout.accounts import kind_of
 from retinue.store.layout.columns import Chosen, Numbers, is_among
 from retinue.store.layout.histories import Moments, decode_moments
 from retinue.store.layout.lists import ListFacts
@@ -19,6 +18,7 @@ from retinue.store.layout.relocations import decode_relocation
 from retinue.store.layout.sealing import unseal
 from retinue.store.layout.slot_arrays import runs
 from retinue.store.layout.slots import MIN_RUN
+from retinue.store.layout.stored_accounts import kind_of
 from retinue.store.layout.tables import (
     ACCOUNT,
     LAST_SECOND,

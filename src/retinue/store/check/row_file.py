@@ -4,8 +4,9 @@ from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
-from retinue.store.layout.accounts import LAST_ID, LAST_REVISION, changed_after, decode_account
+from retinue.store.layout.accounts import LAST_ID, LAST_REVISION, changed_after
 from retinue.store.layout.sealing import content_of, number_of, unseal
+from retinue.store.layout.stored_accounts import decode_account
 from retinue.store.layout.tables import ACCOUNT, META, STORE_ID, Source
 from retinue.store.reading.row_file import SLOTS_AT_ONCE, RowFile, Slots
 from retinue.store.reading.row_file_update import EncodeText, text_of

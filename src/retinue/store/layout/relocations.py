@@ -6,9 +6,9 @@ It has the accounts whose entries in others' lists are being shown, hidden or (e
 from typing import NamedTuple
 
 from retinue.model import Direction
-from retinue.store.layout.accounts import StoredAccount
 from retinue.store.layout.rows import Rows
 from retinue.store.layout.sealing import damaged
+from retinue.store.layout.stored_accounts import StoredAccount
 from retinue.store.layout.tables import LAST_SECOND, RELOCATION, pair_key, second_of
 
 # The first number of a key: readers must merge hidden entries into pages while one of the first kind is queued.

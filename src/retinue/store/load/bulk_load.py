@@ -9,9 +9,9 @@ import numpy as np
 
 from retinue.model import Direction
 from retinue.store.bulk import Chosen, Follows, LoadedFollows, Numbers, OnShare, SortedFollows
-from retinue.store.layout.accounts import kind_of
 from retinue.store.layout.rows import Rows
 from retinue.store.layout.sealing import seal_all, unseal
+from retinue.store.layout.stored_accounts import kind_of
 from retinue.store.layout.tables import ACCOUNT, LARGEST_KEY, Changes, Engine, Key, Table
 from retinue.store.load.loader import ODD, OUTCOMES, Loader
 

@@ -5,9 +5,10 @@ from typing import Generic, Protocol
 
 from retinue.clock import Clock
 from retinue.model import Account, Shown_co, Visibility
-from retinue.store.layout.accounts import LAST_REVISION, StoredAccount, decode_account
+from retinue.store.layout.accounts import LAST_REVISION
 from retinue.store.layout.relocations import MERGED
 from retinue.store.layout.sealing import damaged, unseal
+from retinue.store.layout.stored_accounts import StoredAccount, decode_account
 from retinue.store.layout.tables import (
     ACCOUNT,
     CHANGE,

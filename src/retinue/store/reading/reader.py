@@ -11,11 +11,11 @@ from typing import Any, Generic, Protocol
 from retinue.clock import Clock
 from retinue.errors import StoreUnavailable
 from retinue.model import Account, Direction, PageRequest, PageRows, Profile, Shown_co
-from retinue.store.layout.accounts import decode_account
 from retinue.store.layout.blocks import Block, Chain, Entry, columns_of
 from retinue.store.layout.lists import ListFacts
 from retinue.store.layout.relocations import MERGED, decode_relocation
 from retinue.store.layout.sealing import damaged, unseal
+from retinue.store.layout.stored_accounts import decode_account
 from retinue.store.layout.tables import ACCOUNT, LAST_SECOND, LISTS, RELOCATION, Table, pair_key, second_of
 from retinue.store.reading.account_cache import AccountCache, AsyncSource
 

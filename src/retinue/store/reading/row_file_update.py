@@ -3,8 +3,9 @@
 from collections.abc import Callable
 from pathlib import Path
 
-from retinue.store.layout.accounts import LAST_ID, LAST_REVISION, StoredAccount, changed_after, decode_account
+from retinue.store.layout.accounts import LAST_ID, LAST_REVISION, changed_after
 from retinue.store.layout.sealing import content_of, number_of, unseal
+from retinue.store.layout.stored_accounts import StoredAccount, decode_account
 from retinue.store.layout.tables import ACCOUNT, META, STORE_ID, Source
 from retinue.store.reading.row_file import TEXT_BYTES, RowFileWriter, State
 

@@ -9,9 +9,9 @@ import numpy as np
 
 from retinue.model import AccountRecord, Direction, Visibility
 from retinue.store.bulk import Intervals
-from retinue.store.layout.accounts import StoredAccount, decode_account
 from retinue.store.layout.columns import NOTHING, Entries, Numbers, decode_blocks
 from retinue.store.layout.sealing import unseal
+from retinue.store.layout.stored_accounts import StoredAccount, decode_account
 from retinue.store.layout.tables import ACCOUNT, LISTS, Source, Table, first_of
 
 MAX_DISPLACED = 20_000_000  # entries in memory at once; for more, the graph is read several times

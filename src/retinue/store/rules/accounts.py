@@ -15,14 +15,9 @@ from msgspec.structs import replace
 from retinue import names
 from retinue.model import AccountRecord
 from retinue.store.contract import NotAKey, Verdict
-from retinue.store.layout.accounts import (
-    PROFILE_FIELDS,
-    AccountTable,
-    StoredAccount,
-    encode_record,
-    names_of,
-)
+from retinue.store.layout.accounts import AccountTable
 from retinue.store.layout.relocations import RelocationQueue
+from retinue.store.layout.stored_accounts import PROFILE_FIELDS, StoredAccount, encode_record, names_of
 from retinue.store.rules.resolver import Resolver
 from retinue.store.rules.tombstones import FutureEvents, Tombstones
 

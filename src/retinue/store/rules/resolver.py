@@ -7,7 +7,8 @@ the one with that username, else the one whose key was made of the name, else a 
 from collections.abc import Iterable
 
 from retinue import names
-from retinue.store.layout.accounts import AccountTable, StoredAccount
+from retinue.store.layout.accounts import AccountTable
+from retinue.store.layout.stored_accounts import StoredAccount
 
 MAX_CACHED = 500_000
 
