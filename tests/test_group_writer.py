@@ -73,12 +73,12 @@ def test_ordinary_follows_of_a_group_are_placed_together(
     assert noted.backend.problems() == []
 
 
-NAMES = st.sampled_from(["u", "U", "@u", "ñ", "x" * 66, "u\u0130"])
-KEYS = st.sampled_from([None, None, "k", "7", "07", "0", "\u0667", "9" * 18, "9" * 19])
-RECORDS = st.builds(
+NEW_NAMES = st.sampled_from(["u", "U", "@u", "ñ", "x" * 66, "u\u0130"])
+NEW_KEYS = st.sampled_from([None, None, "k", "7", "07", "0", "\u0667", "9" * 18, "9" * 19])
+NEW_RECORDS = st.builds(
     AccountRecord,
-    NAMES,
-    KEYS,
+    NEW_NAMES,
+    NEW_KEYS,
     st.sampled_from([None, "", "A", "u1"]),
     st.sampled_from([None, *Visibility]),
     **{field: st.sampled_from([None, "", "x"]) for field in ("bio_description", "avatar_url", "bio_url")},
@@ -88,7 +88,7 @@ RECORDS = st.builds(
 )
 
 
-@given(records=st.lists(RECORDS, max_size=20), at=st.sampled_from([0, 1, NOW]))
+@given(records=st.lists(NEW_RECORDS, max_size=20), at=st.sampled_from([0, 1, NOW]))
 def test_rows_of_new_accounts_equal_those_of_single_ones(records: list[AccountRecord], at: int) -> None:
     """Each row, byte for byte: of names that repeat in no way, and keys in digits or not."""
     rows = [
