@@ -26,8 +26,8 @@ def fold(name: str) -> str:
 
 def as_answered(name: str) -> str:
     """Return the username in responses: in lower case if it is plain."""
-    bare = without_at(name)
-    return bare.lower() if _PLAIN.fullmatch(bare) else bare
+    bare = name.removeprefix("@")
+    return bare if bare.islower() or not _PLAIN.fullmatch(bare) else bare.lower()
 
 
 def keys_of_name(name: str) -> tuple[str, str]:

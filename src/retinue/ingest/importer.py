@@ -5,6 +5,7 @@ Each batch is stored whole or not at all. Large tables of follows are loaded in 
 
 import asyncio
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
+from itertools import islice
 from typing import Generic, TypeVar
 
 from msgspec import Struct
@@ -224,15 +225,15 @@ class _TableImport(Generic[_Record]):
 
 def _batches(rows: Iterable[RawRow]) -> Iterator[list[RawRow]]:
     """Yield rows in batches, up to a damaged part of the file."""
-    batch: list[RawRow] = []
+    iterator = iter(rows)
     size = FIRST_ROWS  # so that nothing is stored if they are all rejected for one reason
-    try:
-        for row in rows:
-            batch.append(row)
-            if len(batch) == size:
-                yield batch
-                batch, size = [], BATCH
-    except InputError:
+    is_more = True
+    while is_more:
+        batch: list[RawRow] = []
+        try:
+            batch.extend(islice(iterator, size))
+        except InputError:
+            yield batch  # the rows before it
+            raise
         yield batch
-        raise
-    yield batch
+        is_more, size = len(batch) == size, BATCH

@@ -109,8 +109,6 @@ class Accounts:
 
     def import_plain(self, records: Sequence[AccountRecord], at: int) -> set[int]:
         """Create the accounts that nothing stored mentions. Return their records' indexes."""
-        if not self._tombstones.is_empty:
-            return set()
         usernames = [record.username or "" for record in records]
         keys = [record.key or username for record, username in zip(records, usernames, strict=True)]
         folded = list(map(names.fold, usernames))
@@ -119,7 +117,10 @@ class Accounts:
         plain = [
             index
             for index, (key, name, username) in enumerate(zip(keys, folded, usernames, strict=True))
-            if key not in odd and name not in odd and names.is_key_and_username(username)
+            if key not in odd
+            and name not in odd
+            and names.is_key_and_username(username)
+            and not self._is_erased(records[index], None)
         ]
         self._resolver.forget_names()
         self._table.add_all(
