@@ -4,7 +4,7 @@ import asyncio
 import os
 import re
 import stat
-from contextlib import closing
+from contextlib import closing, nullcontext
 from pathlib import Path
 
 import apsw
@@ -17,6 +17,7 @@ from retinue.store.open import open_store
 from retinue.store.sqlite import engine, fast_graph, files
 from retinue.store.sqlite.engine import SqliteEngine
 from retinue.store.sqlite.graph import SqliteGraph
+from retinue.store.sqlite.waiting import WaitingWriters
 from retinue.store.writer import EngineGraphWriter, GroupSize
 from support.frozen_clock import FrozenClock, TickingClock
 from support.service import problems_of
@@ -64,17 +65,17 @@ def test_a_page_is_one_range_of_keys(graph_file: Path, direction: Direction) -> 
 
 def test_a_group_follows_from_the_time_of_those_before() -> None:
     """Slow groups are followed by smaller ones, quick ones by larger ones; a small quick one says nothing."""
-    groups, sizes = GroupSize(4_000, 0.1), []
+    groups, sizes = GroupSize(4_000), []
     for records, seconds in ((500, 0.02), (1_000, 0.02), (2_000, 0.0), (4_000, 0.05), (4_000, 0.4), (9, 0.01), (9, 1)):
-        groups.measure(records, seconds)
-        sizes.append(groups.records)
+        groups.measure(records, 0.1, seconds)
+        sizes.append(groups.within(0.1))
 
     assert [1_000, 2_000, 4_000, 4_000, 1_000, 1_000, 100] == sizes
 
 
-@pytest.mark.parametrize(("step", "count"), [(0.05, 3), (0.2, 30)])
-def test_write_transactions_are_limited_in_time(graph_file: Path, step: float, count: int) -> None:
-    """A batch that would hold the write lock too long is committed in parts, in order and whole."""
+@pytest.mark.parametrize(("step", "is_awaited", "count"), [(0.05, True, 3), (0.2, True, 30), (0.2, False, 1)])
+def test_write_transactions_are_limited_in_time(graph_file: Path, step: float, count: int, *, is_awaited: bool) -> None:
+    """A batch that would hold the write lock too long is committed in parts, shorter ones if another writer waits."""
     commits: list[int] = []
 
     def counted() -> bool:
@@ -83,12 +84,36 @@ def test_write_transactions_are_limited_in_time(graph_file: Path, step: float, c
 
     writer, connection = opened_writer(graph_file, TickingClock(step))
     connection.set_commit_hook(counted)
-    with closing(writer):
+    other = WaitingWriters(graph_file)
+    with closing(writer), closing(other), other.announced() if is_awaited else nullcontext():
         records = [FollowRecord("a", f"f{n}", 1_000_000 + n, NOW) for n in range(3_500)]
         verdicts = asyncio.run(writer.add_follows(records))
 
     assert {"accepted"} == {verdict.value for verdict in verdicts}
     assert (3_500, count) == (len(verdicts), len(commits))
+
+
+def test_a_waiting_writer_is_seen_until_it_has_its_turn(graph_file: Path) -> None:
+    """The holder of the lock sees the others only, and those of other stores of the folder not at all."""
+    beside = graph_file.with_name("beside.db")
+    beside.touch()
+    with closing(WaitingWriters(graph_file)) as one, closing(WaitingWriters(graph_file)) as other:
+        with one.announced(), closing(WaitingWriters(beside)) as stranger:
+            assert (one.is_any(), other.is_any(), stranger.is_any()) == (False, True, False)
+            with other.announced():
+                assert one.is_any()
+        assert not other.is_any()
+
+
+def test_units_of_work_stay_short_for_a_while_after_a_wait(graph_file: Path) -> None:
+    """A writer that often has little to write does not meet a long unit each time."""
+    with closing(SqliteEngine(graph_file, graph_file.with_name("rows"))) as opened:
+        with closing(WaitingWriters(graph_file)) as other, other.announced():
+            short = opened.group_seconds()
+        seconds = [opened.group_seconds() for _ in range(engine._SHORT_UNITS)]
+
+    assert seconds[:-1] == [short] * (engine._SHORT_UNITS - 1)
+    assert seconds[-1] > short
 
 
 def test_an_error_inside_a_batch_is_rolled_back(graph_file: Path) -> None:

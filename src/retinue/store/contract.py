@@ -101,10 +101,10 @@ class FastGraph(Closing, Protocol):
 class GraphWriter(Protocol):
     """The write access of imports and events.
 
-    Each call is idempotent and, on return, survives `kill -9`. One writer works at a time, for at most 200 ms except in
-    a bulk load. A pair's intervals depend only on the *set* of its events (`history.py`). Each keeps its position in
-    both lists while its true start stays the same. An event takes effect at its claimed time or its receipt, whichever
-    is earlier.
+    Each call is idempotent and, on return, survives `kill -9`. One writer works at a time: for a second if no other
+    waits, for 200 ms while one does or did a moment ago. A bulk load works longer. A pair's intervals depend only on
+    the *set* of its events (`history.py`). Each keeps its position in both lists while its true start stays the same.
+    An event takes effect at its claimed time or its receipt, whichever is earlier.
     """
 
     async def add_accounts(self, records: Sequence[AccountRecord], now: int) -> list[Verdict]:

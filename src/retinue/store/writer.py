@@ -14,7 +14,7 @@ from retinue.store.load.bulk_load import GROUP_SIZE, BulkLoad, GroupedLoad
 from retinue.store.load.groups import GroupChanges
 from retinue.store.rules.changes import GraphChanges
 
-# The promise is 200 ms; the rest is room for the commit itself and for a slow disk.
+# The promise to waiting writers is 200 ms; the rest is room for the commit itself and for a slow disk.
 UNIT_SECONDS = 0.12
 ACCOUNTS_AT_ONCE = 4_000  # in one unit, at most; of follows and events the engine says how many
 _SLOWEST_PER_SECOND = 5_000  # records, which the first group is small enough for
@@ -31,16 +31,19 @@ class GroupSize:
     It follows from the time of earlier units.
     """
 
-    def __init__(self, largest: int, seconds: float) -> None:
+    def __init__(self, largest: int) -> None:
         self._largest = largest
-        self._seconds = seconds
-        self.records = min(largest, int(seconds * _SLOWEST_PER_SECOND))
+        self._per_second: float = _SLOWEST_PER_SECOND
 
-    def measure(self, records: int, seconds: float) -> None:
-        """Adapt to a unit of work. A small, fast one tells little."""
-        growth = min(_MAX_GROWTH, self._seconds / seconds) if seconds else _MAX_GROWTH
-        if growth < 1 or records >= self.records:
-            self.records = max(_SMALLEST_GROUP, min(self._largest, int(records * growth)))
+    def within(self, seconds: float) -> int:
+        """Return how many records may be stored in this time."""
+        return max(_SMALLEST_GROUP, min(self._largest, int(seconds * self._per_second)))
+
+    def measure(self, records: int, limit: float, seconds: float) -> None:
+        """Adapt to a unit of work with a time limit. A small, fast one tells little."""
+        growth = min(_MAX_GROWTH, limit / seconds) if seconds else _MAX_GROWTH
+        if growth < 1 or records >= self.within(limit):
+            self._per_second = records * growth / limit
 
 
 class EngineGraphWriter:
@@ -52,10 +55,10 @@ class EngineGraphWriter:
         self._rows = Rows(engine)
         self._changes = GraphChanges(self._rows)
         self._groups = GroupChanges(self._rows, self._changes)
-        self._account_groups = GroupSize(ACCOUNTS_AT_ONCE, engine.group_seconds)
-        self._follow_groups = GroupSize(engine.group_size, engine.group_seconds)
-        self._event_groups = GroupSize(engine.group_size, engine.group_seconds)
-        self._end_groups = GroupSize(engine.group_size, engine.group_seconds)
+        self._account_groups = GroupSize(ACCOUNTS_AT_ONCE)
+        self._follow_groups = GroupSize(engine.group_size)
+        self._event_groups = GroupSize(engine.group_size)
+        self._end_groups = GroupSize(engine.group_size)
 
     async def add_accounts(self, records: Sequence[AccountRecord], now: int) -> list[Verdict]:
         return self._in_groups(records, lambda group: self._groups.add_accounts(group, now), self._account_groups)
@@ -176,10 +179,10 @@ class EngineGraphWriter:
         while len(results) < len(items):
             done = len(results)
             with self._unit(is_durable=is_durable):
-                begun = self._clock.elapsed()
-                results += store(items[done : done + size.records])
+                limit, begun = self._engine.group_seconds(), self._clock.elapsed()
+                results += store(items[done : done + size.within(limit)])
                 self._commit()
-            size.measure(len(results) - done, self._clock.elapsed() - begun)
+            size.measure(len(results) - done, limit, self._clock.elapsed() - begun)
         return results
 
     def _is_time_left(self) -> Callable[[], bool]:

@@ -61,7 +61,6 @@ class CassandraEngine:
 
     has_bulk = False
     group_size = 50_000  # the larger, the fewer writes of each list
-    group_seconds = 30.0  # of a machine that is so busy that smaller groups do not help
 
     def __init__(self, session: Session, name: str, backoff: Backoff, chance: Callable[[], float]) -> None:
         self._lease = Lease(session, name, backoff)
@@ -146,6 +145,9 @@ class CassandraEngine:
         if is_told and applied != before:
             with suppress(StoreUnavailable):
                 RedoLog(self._free, self._redo.writer).remove(applied, attempt=self._redo.attempt)
+
+    def group_seconds(self) -> float:
+        return 30.0  # of a machine that is so busy that smaller groups do not help
 
     def commit(self, changes: Iterable[Changes]) -> None:
         taken = [each._replace(deletes=self._existing(each)) for each in changes]

@@ -148,7 +148,6 @@ class Engine(Source, Protocol):
 
     has_bulk: bool  # whether it has `write`
     group_size: int  # the largest number of records or events of one unit of work
-    group_seconds: float  # the time that a unit of work of a group should take at most
 
     def exclusive(self, *, is_durable: bool = False) -> AbstractContextManager[bool]:
         """Keep other writers out during the block.
@@ -156,6 +155,10 @@ class Engine(Source, Protocol):
         The block gets whether another writer may have changed rows since the last one. Uncommitted changes are lost at
         its end. If durable, commits survive a power loss.
         """
+        ...
+
+    def group_seconds(self) -> float:
+        """Return how long this unit of work may take: less if another writer waits."""
         ...
 
     def commit(self, changes: Iterable[Changes]) -> None:

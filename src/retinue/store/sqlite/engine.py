@@ -15,8 +15,12 @@ from retinue.store.reading.row_file import RowFileWriter
 from retinue.store.sqlite import files
 from retinue.store.sqlite.absence import require_absent
 from retinue.store.sqlite.files import Execute, executor
+from retinue.store.sqlite.waiting import WaitingWriters
 
 _SCAN_SHARE = 4
+_SHORT_SECONDS = 0.1  # the promise is 200 ms; the rest is room for a slow disk
+_LONG_SECONDS = 1.0
+_SHORT_UNITS = 50  # after another writer has waited, since it may come again soon
 _FEW = 4  # keys that are read one by one in less time
 
 
@@ -91,12 +95,13 @@ class SqliteEngine(SqliteSource):
 
     has_bulk = True
     group_size = 5_000
-    group_seconds = 0.1  # the promise is 200 ms; the rest is room for a slow disk
 
     def __init__(self, path: Path, rows: Path) -> None:
         super().__init__(files.open_for_writing(path, files.GRAPH))
         self._rows = rows
         self._connection.execute(f"PRAGMA cache_size = -{2 * files.CACHE_KIB}")
+        self._waiting = WaitingWriters(path)
+        self._short_units = 0
         self._version: int | None = None
         self._is_durable = True  # as the connection was opened
 
@@ -104,7 +109,8 @@ class SqliteEngine(SqliteSource):
     def exclusive(self, *, is_durable: bool = False) -> Iterator[bool]:
         self._be_durable(is_durable)
         with files.translated(f"{self._connection.filename}: "):
-            self._connection.execute("BEGIN IMMEDIATE")
+            with self._waiting.announced():
+                self._connection.execute("BEGIN IMMEDIATE")
             try:
                 version = self._execute("PRAGMA data_version").fetchall()[0][0]
                 is_changed, self._version = version != self._version, version
@@ -115,6 +121,10 @@ class SqliteEngine(SqliteSource):
             finally:
                 if self._connection.in_transaction:
                     self._connection.execute("ROLLBACK")
+
+    def group_seconds(self) -> float:
+        self._short_units = _SHORT_UNITS if self._waiting.is_any() else max(0, self._short_units - 1)
+        return _SHORT_SECONDS if self._short_units else _LONG_SECONDS
 
     def commit(self, changes: Iterable[Changes]) -> None:
         if self._is_durable:
@@ -149,6 +159,7 @@ class SqliteEngine(SqliteSource):
 
     def close(self) -> None:
         self._connection.close()
+        self._waiting.close()
 
 
 def compact(connection: apsw.Connection) -> None:
