@@ -184,10 +184,9 @@ async def serve_gate(store: str, report: str, *, is_switching: bool) -> None:
     gc.freeze()
     gc.set_threshold(*GC_THRESHOLDS)
     clock = SystemClock()
-    graph, fast_graph = open_store(store).served_graph(clock, rendering.ROW_ENCODING, Settings().block_cache_mib)
+    graph = open_store(store).served_graph(clock, rendering.ROW_ENCODING, Settings().block_cache_mib)
     with (
         closing(graph),
-        closing(fast_graph),
         closing(open_store(store).access()) as access_file,
         TemporaryDirectory() as folder,
         closing(FileQuotaCounters(Path(folder) / "graph.quotas", alone=True)) as counters,
@@ -196,7 +195,7 @@ async def serve_gate(store: str, report: str, *, is_switching: bool) -> None:
         switch = Switch(access)
         switched = Access(cast("Authenticator", switch), cast("Quotas", switch), access.gate)
         public = wiring.Public(switched, cast("Auditor", _NoAuditor()), clock, wiring.log_ids(clock))
-        application, fast_path = wiring.public_application(graph, public), wiring.fast_path(fast_graph, public)
+        application, fast_path = wiring.public_application(graph, public), wiring.fast_path(graph, public)
         listener = announced(Path(store).name)
         turns = asyncio.create_task(take_turns(switch, Path(report)) if is_switching else asyncio.sleep(0))
         await public_server(application, Settings(store=store), fast_path).serve(sockets=[listener])

@@ -43,7 +43,7 @@ from retinue.model import (
 from retinue.serving.worker import GC_THRESHOLDS
 from retinue.settings import Settings
 from retinue.store.contract import EncodedRows, FastGraph
-from retinue.store.open import OpenGraph, open_store
+from retinue.store.open import ServedGraph, open_store
 from retinue.web.fast_path import Head
 from retinue.wire import parsing, rendering
 from running import Failed, running
@@ -129,9 +129,8 @@ class Bench:
     def graph(self, block_cache_mib: int) -> Iterator[FastGraph]:
         """Open the graph, with some memory for the block cache."""
         store = open_store(str(self.store))
-        graph, fast_graph = store.served_graph(self.public.clock, rendering.ROW_ENCODING, block_cache_mib)
-        with closing(graph), closing(fast_graph):
-            yield fast_graph
+        with closing(store.served_graph(self.public.clock, rendering.ROW_ENCODING, block_cache_mib)) as graph:
+            yield graph
 
 
 @dataclass(frozen=True, slots=True)
@@ -300,8 +299,8 @@ def _require_expected(step: str, records: Sequence[AuditRecord]) -> None:
         raise Failed(f"{step}: {len(records):,} requests, some answered with {sorted(others)}")
 
 
-def _wire_graph(bench: Bench) -> OpenGraph[bytes]:
-    return open_store(str(bench.store)).served_graph(bench.public.clock, rendering.ROW_ENCODING, 0)[0]
+def _wire_graph(bench: Bench) -> ServedGraph:
+    return open_store(str(bench.store)).served_graph(bench.public.clock, rendering.ROW_ENCODING, 0)
 
 
 def _parts(items: Sequence[_Item]) -> list[Sequence[_Item]]:

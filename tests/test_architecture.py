@@ -131,7 +131,7 @@ LIBRARY_PLACES: dict[str, str | tuple[str, ...]] = {
         "store/layout/slot_arrays.py",
         "store/load/",
         "store/reading/",
-        "store/sqlite/fast_graph.py",
+        "store/sqlite/served_graph.py",
     ),
     "rich": "cli/terminal.py",
     "prometheus_client": "web/metrics.py",

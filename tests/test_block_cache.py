@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from retinue.model import AccountEvent, AccountRecord, Direction, Event, FollowEvent, PageRequest, Visibility
 from retinue.store.contract import EncodedRows
 from retinue.store.reading import block_cache
+from retinue.store.sqlite.served_graph import SqliteServedGraph
 from retinue.store.sqlite.wal_index import WalIndex
 from support.service import Service
 from support.thorough import examples
@@ -63,8 +64,8 @@ def test_cached_blocks_equal_the_file(
             service.clock.advance(1)
         for page_request in page_requests:
             for _ in range(3):  # not known, asked for once, imaged
-                rows = service.fast_graph.read_nowait(page_request)
-                found = asyncio.run(service.graph.read(page_request))
+                rows = service.graph.read_nowait(page_request)
+                found = asyncio.run(service.slow_graph.read(page_request))
                 assert rows is None or rows == EncodedRows(
                     b",".join(found.rows), len(found.rows), found.oldest, found.has_more
                 )
@@ -80,14 +81,14 @@ def hub(service: Service, monkeypatch: pytest.MonkeyPatch) -> Service:
 
 def test_pages_across_cached_blocks_are_whole(hub: Service) -> None:
     """Every bound of a list of six blocks, while images come and go, while blocks split and while they merge."""
-    account = hub.fast_graph.find_account_nowait("hub")
+    account = hub.graph.find_account_nowait("hub")
     assert account is not None
     for change in range(4):
         for bound in range(EARLY - 2, EARLY + 1402, 7):
             for limit in (1, 20, 100):
                 page_request = PageRequest(account.id, Direction.FOLLOWING, bound, limit)
-                pages = [hub.fast_graph.read_nowait(page_request) for _ in range(3)]
-                found = asyncio.run(hub.graph.read(page_request))
+                pages = [hub.graph.read_nowait(page_request) for _ in range(3)]
+                found = asyncio.run(hub.slow_graph.read(page_request))
                 expected = EncodedRows(b",".join(found.rows), len(found.rows), found.oldest, found.has_more)
                 assert [expected] * 3 == pages
         hub.follow("hub", *((f"g{change}{number}", EARLY + 301 + 2 * number) for number in range(90)))
@@ -100,20 +101,20 @@ def test_a_cached_block_is_used_until_the_next_write(service: Service) -> None:
     service.follow("p", *((f"f{number}", EARLY + number) for number in range(30)))
     reads: list[str] = []
     service.sqlite_connection.trace_v2(apsw.SQLITE_TRACE_STMT, lambda event: reads.append(event["sql"]))
-    account = service.fast_graph.find_account_nowait("p")
+    account = service.graph.find_account_nowait("p")
     assert account is not None
     page_request = PageRequest(account.id, Direction.FOLLOWING, NOW, 20)
 
-    assert 1 == len({service.fast_graph.read_nowait(page_request) for _ in range(2)})
+    assert 1 == len({service.graph.read_nowait(page_request) for _ in range(2)})
     assert reads
     reads.clear()
-    assert 1 == len({service.fast_graph.read_nowait(page_request) for _ in range(9)})
+    assert 1 == len({service.graph.read_nowait(page_request) for _ in range(9)})
     assert [] == reads
     service.follow("p", ("new", EARLY + 500))
-    assert service.fast_graph.read_nowait(page_request) is not None
+    assert service.graph.read_nowait(page_request) is not None
     assert reads
     reads.clear()
-    assert 1 == len({service.fast_graph.read_nowait(page_request) for _ in range(9)})
+    assert 1 == len({service.graph.read_nowait(page_request) for _ in range(9)})
     assert [] == reads
 
 
@@ -155,26 +156,33 @@ def test_the_wal_index_shows_every_commit(service: Service) -> None:
 
 def test_the_file_is_read_without_a_wal_index(service: Service) -> None:
     """Then there are no images, and nothing else is different."""
-    service.fast_graph.close()
+    service.follow("p", ("f", EARLY))
+    account = service.graph.find_account_nowait("p")
+    assert account is not None
+    page_request = PageRequest(account.id, Direction.FOLLOWING, NOW, 20)
+    assert service.graph.read_nowait(page_request) is not None
+    assert isinstance(service.graph, SqliteServedGraph)
+    service.graph._index.forget()
 
-    assert service.fast_graph.read_nowait(PageRequest(1, Direction.FOLLOWING, NOW, 20)) is None
+    assert service.graph.read_nowait(page_request) is None
+    assert asyncio.run(service.slow_graph.read(page_request)) == asyncio.run(service.graph.read(page_request))
 
 
 def test_a_hidden_row_makes_no_next_page(service: Service) -> None:
     """While an account that has gone private still has visible entries, the slow twin answers, and skips them."""
     service.follow("p", ("old", EARLY), ("new", EARLY + 1))
-    account = service.fast_graph.find_account_nowait("p")
+    account = service.graph.find_account_nowait("p")
     assert account is not None
     page_request = PageRequest(account.id, Direction.FOLLOWING, NOW, 1)
-    pages = [service.fast_graph.read_nowait(page_request) for _ in range(3)]  # the last one from a cached block
+    pages = [service.graph.read_nowait(page_request) for _ in range(3)]  # the last one from a cached block
     assert [(1, True)] * 3 == [(rows.count, rows.has_more) for rows in pages if rows is not None]
 
     service.apply(AccountEvent(AccountRecord(key="old", visibility=Visibility.PRIVATE), NOW))
     service.clock.advance(1)
-    assert service.fast_graph.read_nowait(page_request) is None
-    found = asyncio.run(service.graph.read(page_request))
+    assert service.graph.read_nowait(page_request) is None
+    found = asyncio.run(service.slow_graph.read(page_request))
     assert (1, False) == (len(found.rows), found.has_more)
     while asyncio.run(service.writer.run_maintenance()):
         pass
-    pages = [service.fast_graph.read_nowait(page_request) for _ in range(3)]
+    pages = [service.graph.read_nowait(page_request) for _ in range(3)]
     assert [(1, False)] * 3 == [(rows.count, rows.has_more) for rows in pages if rows is not None]

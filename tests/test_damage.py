@@ -41,7 +41,6 @@ def damaged(tmp_path: Path, clock: FrozenClock) -> Iterator[Service]:
     service.follow("a", ("b", 500), ("c", 700))
     service.writer.close()
     yield service
-    service.fast_graph.close()
     service.graph.close()
     service.access.close()
     service.counters.close()
@@ -49,11 +48,8 @@ def damaged(tmp_path: Path, clock: FrozenClock) -> Iterator[Service]:
 
 def reopened(service: Service) -> None:
     """Let go of everything that was read before the damage."""
-    for part in (service.fast_graph, service.graph):
-        part.close()
-    service.graph, service.fast_graph = open_store(service.store).served_graph(
-        service.clock, rendering.ROW_ENCODING, cache_mib=8
-    )
+    service.graph.close()
+    service.graph = open_store(service.store).served_graph(service.clock, rendering.ROW_ENCODING, cache_mib=8)
     service.application = service.application_on(service.graph)
 
 

@@ -72,7 +72,7 @@ class Twins:
         open_store(str(path)).create()
         self.writer = open_store(str(path)).writer(self.clock)
         self.graph = SqliteGraph(path, self.clock, Row)
-        self.ready = open_store(str(path)).served_graph(self.clock, rendering.ROW_ENCODING, 0)[0]
+        self.ready = open_store(str(path)).served_graph(self.clock, rendering.ROW_ENCODING, 0)
         self.model = ModelGraph()
         self.apply(Change([], [(OWNER, Visibility.PUBLIC)]))
 

@@ -106,7 +106,7 @@ class Served:
         self.rows = self.store.row_file(rendering.ROW_ENCODING)
         self.step()
         (self.path,) = self.folder.glob("*.rows")
-        self.graph, self.fast = self.store.served_graph(self.clock, rendering.ROW_ENCODING, 1)
+        self.graph = self.store.served_graph(self.clock, rendering.ROW_ENCODING, 1)
         self.twin = self.store.graph(self.clock)
 
     def step(self) -> None:
@@ -127,13 +127,13 @@ class Served:
         twin, page = asyncio.run(self.twin.read(request)), asyncio.run(self.graph.read(request))
         rows = [rendering.ROW_ENCODING.encode(row.display_name, row.username) for row in twin.rows]
         assert (page.rows, page.oldest, page.has_more) == (rows, twin.oldest, twin.has_more)
-        fast, expected = self.fast.read_nowait(request), b",".join(rows)
+        fast, expected = self.graph.read_nowait(request), b",".join(rows)
         assert fast is None or (fast.text, fast.oldest, fast.has_more) == (expected, twin.oldest, twin.has_more)
         return expected
 
     def close(self) -> None:
         """Close everything."""
-        for part in (self.fast, self.graph, self.twin, self.rows, self.writer):
+        for part in (self.graph, self.twin, self.rows, self.writer):
             part.close()
 
 
@@ -184,7 +184,7 @@ def test_only_rows_that_the_file_lacks_are_read_and_cached(served: Served, monke
     request = PageRequest(1, Direction.FOLLOWING, NOW, 100)
     served.clock.advance(2)
     assert len(asyncio.run(served.graph.read(request)).rows) == 3
-    fast = served.fast.read_nowait(request)
+    fast = served.graph.read_nowait(request)
     assert fast is None or fast.count == 3
     assert loaded == [2]
     served.close()

@@ -14,7 +14,7 @@ from retinue import errors
 from retinue.model import Direction, FollowRecord, PageRequest, Row
 from retinue.store.layout.tables import TABLES, Table
 from retinue.store.open import open_store
-from retinue.store.sqlite import engine, fast_graph, files
+from retinue.store.sqlite import engine, files, served_graph
 from retinue.store.sqlite.engine import SqliteEngine
 from retinue.store.sqlite.graph import SqliteGraph
 from retinue.store.sqlite.waiting import WaitingWriters
@@ -57,7 +57,7 @@ def test_every_statement_uses_keys_alone(graph_file: Path, table: Table) -> None
 @pytest.mark.parametrize("direction", Direction)
 def test_a_page_is_one_range_of_keys(graph_file: Path, direction: Direction) -> None:
     """A page is read by one statement, in the order of its rows."""
-    lists = fast_graph._lists(direction, 0)
+    lists = served_graph._lists(direction, 0)
     with closing(apsw.Connection(str(graph_file))) as connection:
         plan = [row[3] for row in connection.execute(f"EXPLAIN QUERY PLAN {lists.read}", (1, NOW))]
         assert [f"SEARCH {direction.value} USING INTEGER PRIMARY KEY (rowid>? AND rowid<?)"] == plan

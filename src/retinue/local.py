@@ -119,7 +119,7 @@ class LocalServer:
     def answering(self) -> Iterator[None]:
         """Answer requests in a thread until the block ends."""
         with ExitStack() as stack:
-            graph, _ = open_store(self.graph).served_graph(self.clock, rendering.ROW_ENCODING, cache_mib=0)
+            graph = open_store(self.graph).served_graph(self.clock, rendering.ROW_ENCODING, cache_mib=0)
             stack.enter_context(closing(graph))
             access = stack.enter_context(closing(open_store(self.store).access()))
             counters = stack.enter_context(closing(open_store(self.store).quotas()))

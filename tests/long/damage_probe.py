@@ -127,14 +127,12 @@ def answers(subject: Subject, seen: Seen) -> list[Said]:
 
 def _opened(subject: Subject, opened: ExitStack) -> tuple[Application, FastPath]:
     store, clock = str(subject.store), StandingClock(subject.now)
-    graph, fast_graph = open_store(store).served_graph(clock, rendering.ROW_ENCODING, cache_mib=8)
-    for part in (graph, fast_graph):
-        opened.enter_context(closing(part))
+    graph = opened.enter_context(closing(open_store(store).served_graph(clock, rendering.ROW_ENCODING, cache_mib=8)))
     access = opened.enter_context(closing(open_store(store).access()))
     counters = opened.enter_context(closing(open_store(store).quotas()))
     gate = wiring.gated(access, counters, clock, _at_once)
     public = wiring.Public(gate, Auditor(_Kept(), bytes(32), clock), clock, wiring.log_ids(clock))
-    return wiring.public_application(graph, public), wiring.fast_path(fast_graph, public)
+    return wiring.public_application(graph, public), wiring.fast_path(graph, public)
 
 
 async def _at_once(_seconds: float) -> None:

@@ -13,6 +13,7 @@ from retinue.model import AccountRecord, ClientChange, Event, FollowRecord, Visi
 from retinue.store.contract import Decision, GraphReader, Verdict
 from retinue.store.open import open_store
 from retinue.store.sqlite.graph import SqliteGraph
+from retinue.store.sqlite.served_graph import SqliteServedGraph
 from retinue.web.asgi import Application
 from retinue.wire import rendering
 from support.frozen_clock import FrozenClock
@@ -46,7 +47,7 @@ class Service:
         opened = open_store(self.store)
         opened.create()
         self.writer = opened.writer(clock)
-        self.graph, self.fast_graph = opened.served_graph(clock, rendering.ROW_ENCODING, cache_mib=8)
+        self.graph = opened.served_graph(clock, rendering.ROW_ENCODING, cache_mib=8)
         self.access = opened.access()
         self.counters = opened.quotas()
         self.clients = wiring.clients(self.access, clock)
@@ -61,15 +62,20 @@ class Service:
             wiring.log_ids(clock),
         )
         self.application = self.application_on(self.graph)
-        self.fast_path = wiring.fast_path(self.fast_graph, self.public)
+        self.fast_path = wiring.fast_path(self.graph, self.public)
         self.client_key, self.secret = self.register()
         self.token = self.fresh_token()
 
     @property
     def sqlite_connection(self) -> Any:
         """The connection that reads the graph, for tests that look at statements."""
-        assert isinstance(self.graph, SqliteGraph)
-        return self.graph.connection
+        return self.slow_graph.connection
+
+    @property
+    def slow_graph(self) -> SqliteGraph[bytes]:
+        """The slow twin of the graph."""
+        assert isinstance(self.graph, SqliteServedGraph)
+        return self.graph.graph
 
     def application_on(self, graph: GraphReader[bytes]) -> Application:
         """The application, on a graph of the test's own."""
@@ -133,7 +139,7 @@ class Service:
 
     def close(self) -> None:
         """Close the store's files."""
-        for part in (self.writer, self.fast_graph, self.graph, self.access, self.counters):
+        for part in (self.writer, self.graph, self.access, self.counters):
             part.close()
 
 

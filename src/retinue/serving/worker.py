@@ -26,10 +26,9 @@ async def work(config: ChildConfig, store: Store) -> bool:
     gc.set_threshold(*GC_THRESHOLDS)
     clock, settings = config.open_clock(), config.settings
     counter = RecordCounters(config.counters).of_worker(config.worker)
-    graph, fast_graph = store.served_graph(clock, rendering.ROW_ENCODING, settings.block_cache_mib)
+    graph = store.served_graph(clock, rendering.ROW_ENCODING, settings.block_cache_mib)
     with (
         closing(graph),
-        closing(fast_graph),
         closing(store.access()) as access,
         closing(store.quotas(alone=settings.workers == 1, creates=False)) as counters,
         closing(ChannelSender(socket(fileno=config.audit), asyncio.get_running_loop(), counter)) as outbox,
@@ -50,7 +49,7 @@ async def work(config: ChildConfig, store: Store) -> bool:
         faults = config.open_faults()
         if faults is None:
             application = wiring.public_application(graph, public)
-            fast_path = wiring.fast_path(fast_graph, public)
+            fast_path = wiring.fast_path(graph, public)
             server = public_server(application, settings, fast_path, tls=tls)
         else:
             front = wiring.faulty_application(graph, public, faults)

@@ -32,6 +32,10 @@ class OpenGraph(GraphReader[Shown_co], Remote, Closing, Protocol[Shown_co]):
     """The graph, for reading."""
 
 
+class ServedGraph(OpenGraph[bytes], FastGraph, Protocol):
+    """The graph, for answers with or without awaiting."""
+
+
 class OpenRowFile(Closing, Protocol):
     """The row file, for the process that updates it."""
 
@@ -82,11 +86,8 @@ class Store(Protocol):
         """Open the graph for reading."""
         ...
 
-    def served_graph(self, clock: Clock, encoding: RowEncoding, cache_mib: int) -> tuple[OpenGraph[bytes], FastGraph]:
-        """Open the graph for answering requests, with encoded rows.
-
-        The second part caches up to `cache_mib` of the first. Close it first.
-        """
+    def served_graph(self, clock: Clock, encoding: RowEncoding, cache_mib: int) -> ServedGraph:
+        """Open the graph for a server: encoded rows, `cache_mib` of blocks."""
         ...
 
     def row_file(self, encoding: RowEncoding) -> OpenRowFile:

@@ -14,7 +14,7 @@ from retinue.access.cassandra import CassandraAccess
 from retinue.clock import Clock
 from retinue.durable import PUBLIC, write_atomically
 from retinue.errors import InputError
-from retinue.model import Account, PageRequest, Row, RowEncoding
+from retinue.model import Row, RowEncoding
 from retinue.quota.cassandra import CassandraQuotaCounters
 from retinue.quota.file_counters import FileQuotaCounters
 from retinue.store.cassandra import keyspace
@@ -24,7 +24,6 @@ from retinue.store.cassandra.graph import CassandraGraph, CassandraRowFile, open
 from retinue.store.cassandra.location import SCHEME, Location
 from retinue.store.cassandra.retry import Backoff
 from retinue.store.cassandra.session import Session
-from retinue.store.contract import EncodedRows
 from retinue.store.paths import Reach, StorePaths
 from retinue.store.reading.mapped_rows import MappedRows
 from retinue.store.reading.scan import GraphScan
@@ -63,10 +62,10 @@ class CassandraStore:
         clock: Clock,
         encoding: RowEncoding,
         cache_mib: int,  # noqa: ARG002 - of the contract
-    ) -> tuple[CassandraGraph[bytes], "NoFastGraph"]:
+    ) -> CassandraGraph[bytes]:
         graph = CassandraGraph(self._session(), clock, encoding.encode)
         graph.reader.shown = MappedRows(self._rows, graph.reader.cache, encoding)
-        return graph, NoFastGraph()
+        return graph
 
     def row_file(self, encoding: RowEncoding) -> CassandraRowFile:
         session = keyspace.open_session(self._location, _FEW_READS)  # so that pages need not wait
@@ -119,19 +118,6 @@ class CassandraStore:
             with write_atomically(path, replaces=False, mode=PUBLIC) as unfinished:
                 unfinished.write_text(token_hex(_NODE_BYTES))
         return path.read_text()
-
-
-class NoFastGraph:
-    """A `FastGraph` without answers: every request waits for the graph."""
-
-    def find_account_nowait(self, username: str) -> Account | None:
-        """Return None."""
-
-    def read_nowait(self, request: PageRequest) -> EncodedRows | None:
-        """Return None."""
-
-    def close(self) -> None:
-        """Do nothing."""
 
 
 def _backoff(clock: Clock) -> Backoff:

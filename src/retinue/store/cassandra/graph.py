@@ -19,6 +19,7 @@ from retinue.store.cassandra.places import LAST_SLOT, NEWEST, PLACES, PLAIN, key
 from retinue.store.cassandra.session import Session
 from retinue.store.cassandra.source import CassandraSource
 from retinue.store.cassandra.statements import Row, chunks
+from retinue.store.contract import EncodedRows
 from retinue.store.layout.sealing import damaged
 from retinue.store.layout.tables import Key, NumberRows, Table
 from retinue.store.reading.reader import LayoutReader
@@ -91,7 +92,7 @@ class CassandraRows:
 
 
 class CassandraGraph(Generic[Shown_co]):
-    """A `GraphReader`. `encode` makes a row of two names."""
+    """A `GraphReader`, and a `FastGraph` without answers. `encode` makes a row of two names."""
 
     def __init__(self, session: Session, clock: Clock, encode: Callable[[str, str], Shown_co]) -> None:
         self._session = session
@@ -105,6 +106,12 @@ class CassandraGraph(Generic[Shown_co]):
 
     async def profile(self, account_id: int) -> Profile | None:
         return await self._settled(lambda: self.reader.profile(account_id))
+
+    def find_account_nowait(self, username: str) -> Account | None:
+        """Return None: every request awaits the cluster."""
+
+    def read_nowait(self, request: PageRequest) -> EncodedRows | None:
+        """Return None."""
 
     def statements_sent(self) -> int:
         return self._session.statements_sent()

@@ -69,6 +69,10 @@ class AccountCache(Generic[Shown_co]):
             self._fresh_until = now + FRESH_SECONDS
             self.refreshes += 1
 
+    def cached_account(self, folded: str) -> Account | None:
+        """Return an account that needs no refresh."""
+        return self._accounts.get(folded) if self.is_fresh() else None
+
     async def account(self, folded: str) -> Account | None:
         """Return the live account with a folded username. Missing ones are not cached."""
         account = self._accounts.get(folded)
@@ -90,19 +94,22 @@ class AccountCache(Generic[Shown_co]):
 
     async def rows(self, account_ids: Sequence[int]) -> list[Shown_co | None]:
         """Return the rows of accounts, None for hidden ones."""
-        found = {account_id: self._rows[account_id] for account_id in account_ids if account_id in self._rows}
+        cached = self._rows
+        try:
+            return [cached[account_id] for account_id in account_ids]
+        except KeyError:
+            found = {account_id: cached[account_id] for account_id in account_ids if account_id in cached}
         missing = [account_id for account_id in account_ids if account_id not in found]
-        if missing:
-            revision = self.revision
-            read = {
-                account_id: self._row(account)
-                for account_id, account in zip(missing, await self.load(missing), strict=True)
-            }
-            found |= read
-            if len(self._rows) + len(read) > MAX_CACHED_ROWS:
-                self._rows.clear()
-            if self.revision == revision:  # else another task's refresh has noticed a change meanwhile
-                self._rows |= read
+        revision = self.revision
+        read = {
+            account_id: self._row(account)
+            for account_id, account in zip(missing, await self.load(missing), strict=True)
+        }
+        found |= read
+        if len(cached) + len(read) > MAX_CACHED_ROWS:
+            cached.clear()
+        if self.revision == revision:  # else another task's refresh has noticed a change meanwhile
+            cached |= read
         return [found[account_id] for account_id in account_ids]
 
     def _row(self, account: StoredAccount | None) -> Shown_co | None:

@@ -53,9 +53,10 @@ class MappedRows:
     async def rows(self, account_ids: Sequence[int]) -> Sequence[bytes | None]:
         if self._file is None:
             return await self._cache.rows(account_ids)
-        begin, end = self._begin, self._end
         texts = await self._texts(self._file, np.array(account_ids, np.uint32))
-        return [b"%b%b%b" % (begin, text, end) if text else None for text in texts]
+        if all(texts):
+            return self.whole(texts)
+        return [self._begin + text + self._end if text else None for text in texts]
 
     async def texts(self, ids: Ids) -> Sequence[bytes] | None:
         """Return the texts of accounts; None if one of them is hidden."""
@@ -82,6 +83,11 @@ class MappedRows:
     async def _stored(self, account_ids: Sequence[int]) -> list[bytes]:
         first, last = len(self._begin), -len(self._end)
         return [b"" if row is None else row[first:last] for row in await self._cache.rows(account_ids)]
+
+    def whole(self, texts: Sequence[bytes]) -> list[bytes]:
+        """Return encoded rows."""
+        begin, end = self._begin, self._end
+        return [b"%b%b%b" % (begin, text, end) for text in texts]
 
     def joined(self, texts: Sequence[bytes]) -> bytes:
         """Return encoded rows, separated by commas."""

@@ -83,13 +83,12 @@ class LayoutReader(Generic[Shown_co]):
             end = bisect_right(numbers, bound, 1, count + 1)
             while end > 1 and len(rows) < wanted:
                 start = max(1, end - (wanted - len(rows)))
-                accounts = numbers[count + start : count + end].tolist()[::-1]
-                for position, row in zip(
-                    numbers[start:end].tolist()[::-1], await self.shown.rows(accounts), strict=True
-                ):
-                    if row is not None:
-                        rows.append(row)
-                        positions.append(position)
+                shown = await self.shown.rows(numbers[count + start : count + end].tolist()[::-1])
+                slots = numbers[start:end].tolist()[::-1]
+                if None in shown:
+                    slots = [slot for slot, row in zip(slots, shown, strict=True) if row is not None]
+                rows += [row for row in shown if row is not None]
+                positions += slots
                 end = start
             if len(rows) == wanted:
                 break

@@ -17,8 +17,8 @@ from retinue.store.sqlite import files
 from retinue.store.sqlite.backup import back_up
 from retinue.store.sqlite.check import SqliteChecker
 from retinue.store.sqlite.engine import SqliteEngine
-from retinue.store.sqlite.fast_graph import SqliteFastGraph
 from retinue.store.sqlite.graph import SqliteGraph, SqliteRowFile, open_scan
+from retinue.store.sqlite.served_graph import SqliteServedGraph
 from retinue.store.writer import EngineGraphWriter
 
 _MIB = 1024 * 1024
@@ -46,13 +46,11 @@ class SqliteStore:
     def graph(self, clock: Clock) -> SqliteGraph[Row]:
         return SqliteGraph(self._path, clock, Row)
 
-    def served_graph(
-        self, clock: Clock, encoding: RowEncoding, cache_mib: int
-    ) -> tuple[SqliteGraph[bytes], SqliteFastGraph]:
+    def served_graph(self, clock: Clock, encoding: RowEncoding, cache_mib: int) -> SqliteServedGraph:
         graph = SqliteGraph(self._path, clock, encoding.encode)
         try:
             rows = graph.reader.shown = MappedRows(self.paths.rows, graph.reader.cache, encoding)
-            return graph, SqliteFastGraph(graph, self._path, rows, cache_mib * _MIB)
+            return SqliteServedGraph(graph, self._path, rows, cache_mib * _MIB)
         except BaseException:
             graph.close()
             raise

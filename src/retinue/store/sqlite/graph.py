@@ -48,6 +48,8 @@ class SqliteGraph(Generic[Shown_co]):
         self.reader = LayoutReader(_ReadySource(SqliteSource(self.connection)), clock, encode)
 
     async def find_account(self, folded: str) -> Account | None:
+        if (account := self.reader.cache.cached_account(folded)) is not None:
+            return account
         with files.translated(), files.one_state(self.connection):
             return await self.reader.find_account(folded)
 

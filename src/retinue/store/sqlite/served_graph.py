@@ -1,7 +1,7 @@
-"""Pages of current lists without awaiting.
+"""The graph as a server reads it.
 
-They come from cached blocks or a single statement. The slow twin is `SqliteGraph`. It serves the rest: hidden rows
-among visible entries, relocations, other times.
+Pages of current lists come from cached blocks or a single statement. The slow twin is `SqliteGraph`. It serves the
+rest: hidden rows among visible entries, relocations, other times.
 """
 
 from bisect import bisect_right
@@ -13,7 +13,7 @@ import numpy as np
 
 from retinue import names
 from retinue.errors import UnknownAccount
-from retinue.model import Account, Direction, PageRequest
+from retinue.model import Account, Direction, PageRequest, PageRows, Profile
 from retinue.store.contract import EncodedRows
 from retinue.store.layout.blocks import Chain, columns_of, next_start_of
 from retinue.store.layout.sealing import damaged, unseal
@@ -60,10 +60,11 @@ class _Read(NamedTuple):
     size: int
 
 
-class SqliteFastGraph:
-    """A `FastGraph` that caches blocks. Close it before its graph."""
+class SqliteServedGraph:
+    """A `ServedGraph` that caches blocks, in front of a graph."""
 
     def __init__(self, graph: SqliteGraph[bytes], path: Path, rows: MappedRows, cache_bytes: int) -> None:
+        self.graph = graph
         self._cache = graph.reader.cache
         self._execute = executor(graph.connection)
         self._rows = rows
@@ -84,14 +85,38 @@ class SqliteFastGraph:
         return account
 
     def read_nowait(self, request: PageRequest) -> EncodedRows | None:
+        found = self._find(request)
+        if found is None:
+            return None
+        texts, oldest, has_more = found
+        return EncodedRows(self._rows.joined(texts), len(texts), oldest, has_more)
+
+    async def find_account(self, folded: str) -> Account | None:
+        return await self.graph.find_account(folded)
+
+    async def read(self, request: PageRequest) -> PageRows[bytes]:
+        found = self._find(request)
+        if found is None:
+            return await self.graph.read(request)
+        texts, oldest, has_more = found
+        return PageRows(self._rows.whole(texts), oldest, has_more)
+
+    async def profile(self, account_id: int) -> Profile | None:
+        return await self.graph.profile(account_id)
+
+    def statements_sent(self) -> int:
+        return 0
+
+    def close(self) -> None:
+        self._index.forget()
+        self.graph.close()
+
+    def _find(self, request: PageRequest) -> Found | None:
         try:
             self._refresh()
             return self._read(request)
         except files.UNREADABLE:
             return None
-
-    def close(self) -> None:
-        self._index.forget()
 
     def _refresh(self) -> None:
         if not self._cache.is_fresh():
@@ -100,7 +125,7 @@ class SqliteFastGraph:
             self._refreshes = self._cache.refreshes
             _now(self._rows.refresh())
 
-    def _read(self, request: PageRequest) -> EncodedRows | None:
+    def _read(self, request: PageRequest) -> Found | None:
         # First the state, then the rows: a cached block is never older than its state.
         state = self._index.state()
         if request.as_of is not None or self._cache.must_merge or state is None:
@@ -111,11 +136,7 @@ class SqliteFastGraph:
             blocks.state += 1
         blocks.edition = self._cache.revision
         lists = self._following if request.direction is _FOLLOWING else self._followers
-        found = blocks.read(request.account_id << 1 | lists.bit, request) or self._read_stored(request, lists)
-        if found is None:
-            return None
-        texts, oldest, has_more = found
-        return EncodedRows(self._rows.joined(texts), len(texts), oldest, has_more)
+        return blocks.read(request.account_id << 1 | lists.bit, request) or self._read_stored(request, lists)
 
     def _read_stored(self, request: PageRequest, lists: _Lists) -> Found | None:
         """Read from the file, and cache blocks that are requested again."""
@@ -151,6 +172,9 @@ class SqliteFastGraph:
                     raise damaged(lists.table, key, "stands among the blocks of another list")
                 content = unseal(lists.table, key, value)
                 numbers, count = columns_of(lists.table, key, content)
+                slots = numbers[1 : 1 + count].tolist()
+                if slots != sorted(slots):
+                    raise damaged(lists.table, key, "its positions are not in order")
                 chain.take(key, content)
                 yield _Read(second_of(key), (next_start_of(content) or LAST_SECOND + 1) - 1, content, numbers, count)
                 high = key - 1
