@@ -11,7 +11,7 @@ import contextlib
 import logging
 import socket
 import ssl
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Coroutine, Iterable
 from typing import Any
 
 from msgspec import Struct
@@ -108,12 +108,12 @@ class Admission:
         self._unwatch()
         self._listener = None
         self._refusals.close()
-        self._spare.close()
         if self._callbacks.tls() is not None:
             for connection in self._arriving.values():
                 _shut_down(connection)
         if self._tasks:
             await asyncio.wait(self._tasks, timeout=_STOP_SECONDS)
+        self._spare.close()
 
     def look_again(self) -> None:
         """Accept waiting connections during a long turn of the event loop."""
@@ -192,12 +192,14 @@ class Admission:
     def _survive_exhaustion(self, now: float) -> None:
         assert self._listener is not None
         _LOGGER.warning("no file descriptor is left for a connection; raise the limit of open files (ulimit -n)")
-        if self._evict(now):
-            return
+        if not self._evict(now) and not self._spare.is_released:
+            self._add_task(self._refuse_with_spare(self._listener))
+
+    async def _refuse_with_spare(self, listener: socket.socket) -> None:
         with self._spare.released(), contextlib.suppress(OSError):
-            connection, address = self._listener.accept()
+            connection, address = listener.accept()
             connection.setblocking(False)
-            self._refusals.take_once(connection, _client_of(address))
+            await self._refusals.take_briefly(connection, _client_of(address))
 
     # --- places -----------------------------------------------------------------------------------------------------
 
@@ -251,7 +253,10 @@ class Admission:
         if context is not None and len(self._arriving) >= self._limits.handshakes:
             self._close(next(iter(self._arriving)))
         self._arriving[place] = connection
-        task = self._loop.create_task(self._serve(place, connection, context))
+        self._add_task(self._serve(place, connection, context))
+
+    def _add_task(self, work: Coroutine[Any, Any, None]) -> None:
+        task = self._loop.create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 

@@ -23,14 +23,17 @@ class SpareDescriptor:
 
     def __init__(self) -> None:
         self._descriptor: int | None = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
+        self.is_released = False
 
     @contextmanager
     def released(self) -> Iterator[None]:
         """Close the descriptor during the block, which must close what it opens."""
         self.close()
+        self.is_released = True
         try:
             yield
         finally:
+            self.is_released = False
             try:
                 self._descriptor = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
             except OSError:  # another thread took the descriptor; the next block cannot release it

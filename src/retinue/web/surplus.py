@@ -15,6 +15,7 @@ from msgspec import Struct
 from retinue.web.replies import Scope
 
 MAX_REFUSALS = 512  # waiting for a request or for the client to close; a new one ends the oldest
+BRIEF_SECONDS = 0.25  # for the request, and for the client to close, while no descriptor is left
 _READ_BYTES = 8192
 _MAX_READS = 8
 _UNKNOWN = "-"
@@ -104,13 +105,23 @@ class Refusals:
         self._protocols[protocol] = None
         return protocol
 
-    def take_once(self, connection: socket.socket, client: Address) -> None:
-        """Refuse and close a connection immediately, so no descriptor stays open."""
+    async def take_briefly(self, connection: socket.socket, client: Address) -> None:
+        """Refuse and close a connection soon, so no descriptor stays open."""
         request = RefusedRequest(client, "http")
-        with contextlib.suppress(OSError):
-            request.feed(connection.recv(_READ_BYTES))
+        with contextlib.closing(connection), contextlib.suppress(OSError):
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(BRIEF_SECONDS):
+                    while not request.is_head_read:
+                        data = await self._loop.sock_recv(connection, _READ_BYTES)
+                        if not data:
+                            return
+                        request.feed(data)
             connection.send(self._refuse(request.scope()))
-        connection.close()
+            if not request.is_complete:
+                connection.shutdown(socket.SHUT_WR)
+                async with asyncio.timeout(BRIEF_SECONDS):
+                    while await self._loop.sock_recv(connection, _READ_BYTES):
+                        pass
 
     def close(self) -> None:
         """Close all remaining connections."""
