@@ -126,7 +126,7 @@ class Bench:
         return asyncio.run(issue())
 
     @contextmanager
-    def graph(self, block_cache_mib: int) -> Iterator[FastGraph]:
+    def graph(self, block_cache_mib: int) -> Iterator[ServedGraph]:
         """Open the graph, with some memory for the block cache."""
         store = open_store(str(self.store))
         with closing(store.served_graph(self.public.clock, rendering.ROW_ENCODING, block_cache_mib)) as graph:
@@ -266,8 +266,8 @@ def _of_whole(bench: Bench) -> None:
 
 def _of_connections(bench: Bench) -> None:
     """Time whole requests by their path, with uvicorn's protocol but without sockets."""
-    with bench.graph(Settings().block_cache_mib) as graph, closing(_wire_graph(bench)) as wire_graph:
-        application = wiring.public_application(wire_graph, bench.public)
+    with bench.graph(Settings().block_cache_mib) as graph:
+        application = wiring.public_application(graph, bench.public)
         fast_path = wiring.fast_path(graph, bench.public)
         bodies = bench.bodies[:CONNECTION_REQUESTS]
         unknown = [b'{"username":"nobody%d"}' % number for number in range(len(bodies))]
@@ -297,10 +297,6 @@ def _require_expected(step: str, records: Sequence[AuditRecord]) -> None:
     others = {record.code for record in records} - {expected}
     if others or not records:
         raise Failed(f"{step}: {len(records):,} requests, some answered with {sorted(others)}")
-
-
-def _wire_graph(bench: Bench) -> ServedGraph:
-    return open_store(str(bench.store)).served_graph(bench.public.clock, rendering.ROW_ENCODING, 0)
 
 
 def _parts(items: Sequence[_Item]) -> list[Sequence[_Item]]:
