@@ -158,7 +158,19 @@ def test_a_list_is_long_by_the_place_of_its_blocks() -> None:
     owners = np.arange(1, 6)
     keys = np.array([pair_key(1, 0), pair_key(2, 1), pair_key(4, 1), pair_key(4, 700)])
 
-    assert loader._StoredLists(NO_ENTRIES, keys).is_long(owners).tolist() == [False, True, False, True, False]
+    assert loader._Rewritten(NO_ENTRIES, keys).is_long(owners).tolist() == [False, True, False, True, False]
+
+
+def test_new_keys_of_a_group_take_precedence_over_known_names() -> None:
+    """A name that was looked up before means the account with that key as soon as there is one."""
+    writer = DictBackend().open_writer(FrozenClock())
+    run(writer.add_accounts([AccountRecord("anna", "1")], NOW))
+    assert run(writer.keys_of(["Anna", "Ben", "@ben"])) == ["1", None, None]
+
+    many = [AccountRecord(f"name{number}", f"key{number}") for number in range(groups.MIN_GROUP)]
+    run(writer.add_accounts([*many, AccountRecord("zed", "Anna"), AccountRecord("ben", "2")], NOW))
+
+    assert run(writer.keys_of(["Anna", "anna", "zed", "Ben", "@ben"])) == ["Anna", "1", "Anna", "2", "2"]
 
 
 KEYS = ("17", "18", "a", "b")

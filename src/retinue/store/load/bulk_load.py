@@ -63,7 +63,7 @@ class BulkLoad:
             counts += np.bincount(classified.outcomes, minlength=len(OUTCOMES))
             remaining.append(classified.rows(ODD, follows))
             unplaced.add(follows.rows[~classified.is_placed])
-            self._loader.place(Direction.FOLLOWING, follows.where(classified.is_placed))
+            self._loader.place(Direction.FOLLOWING, follows.where(classified.is_placed), classified.stored)
         for follows in self._parts(Direction.FOLLOWERS):
             self._loader.place(Direction.FOLLOWERS, follows.where(~unplaced.has(follows.rows)))
         _, accepted, updated, duplicate = counts.tolist()
@@ -105,7 +105,7 @@ class GroupedLoad:
         order = np.lexsort((-forth.rows, forth.seconds, forth.accounts))
         columns = forth.accounts, forth.seconds, forth.owners, forth.rows, forth.has_time
         back = Follows(*(column[order] for column in columns))  # type: ignore[arg-type]  # each column stays of its kind
-        loader.place(Direction.FOLLOWING, forth)
+        loader.place(Direction.FOLLOWING, forth, classified.stored)
         loader.place(Direction.FOLLOWERS, back)
 
     def loaded(self) -> LoadedFollows:

@@ -174,7 +174,7 @@ class GroupChanges:
         forth = forth.where(~is_among((forth.owners << 32) + forth.accounts, odd_pairs))
         classified = loader.classify(forth, hubs, LAST_SECOND if seen_at is None else seen_at)
         placed = forth.where(classified.is_placed)
-        loader.place(Direction.FOLLOWING, placed)
+        loader.place(Direction.FOLLOWING, placed, classified.stored)
         chosen = np.sort(placed.rows)
         back = sorted_follows(followees[chosen], followers[chosen], seconds[chosen], has_time[chosen].astype(np.bool_))
         loader.place(Direction.FOLLOWERS, back)

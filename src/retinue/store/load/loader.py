@@ -41,14 +41,34 @@ ODD, NEW_PAIR, NEW_SECOND, REPEATED = OUTCOMES = range(4)
 Kinds = Callable[[Numbers], NDArray[np.int8]]
 
 
+class StoredLists(NamedTuple):
+    """The visible and the hidden entries of some owners, and the keys of their blocks."""
+
+    visible: Entries
+    visible_keys: Numbers
+    hidden: Entries
+    hidden_keys: Numbers
+
+    def of(self, owners: Numbers) -> "StoredLists":
+        """Return the lists of some of the owners."""
+        return StoredLists(
+            self.visible.where(is_among(self.visible.owners, owners)),
+            self.visible_keys[is_among(self.visible_keys >> 32, owners)],
+            self.hidden.where(is_among(self.hidden.owners, owners)),
+            self.hidden_keys[is_among(self.hidden_keys >> 32, owners)],
+        )
+
+
 class Classified(NamedTuple):
     """The outcome of each row, and the rows to place: the earliest of each new pair.
 
     `ODD` rows are left to the rules. The first row of a pair is `NEW_PAIR`, others are a `NEW_SECOND` or `REPEATED`.
+    `stored` are the following lists of the rows.
     """
 
     outcomes: NDArray[np.int8]
     is_placed: Chosen
+    stored: StoredLists
 
     def rows(self, outcome: int, follows: Follows) -> Numbers:
         chosen: Numbers = follows.rows[self.outcomes == outcome]
@@ -87,12 +107,13 @@ class Loader:
         is_odd = self._is_odd(follows, hubs)
         if is_odd.any():
             is_odd = is_among(pairs, np.sort(pairs[is_odd]))
-        is_known, is_same = self._known(pairs, follows, seen_at)
+        stored = self._stored(Direction.FOLLOWING, owners_of(follows.owners)[0])
+        is_known, is_same = self._known(pairs, follows, seen_at, stored)
         outcomes = np.where(is_known, np.where(is_same, REPEATED, ODD), NEW_PAIR).astype(np.int8)
         outcomes[is_odd] = ODD
         is_placed = outcomes == NEW_PAIR
         self._classify_repeated(pairs, follows, outcomes, is_placed)
-        return Classified(outcomes, is_placed)
+        return Classified(outcomes, is_placed, stored)
 
     def _is_odd(self, follows: Follows, hubs: dict[Direction, Numbers]) -> Chosen:
         is_odd: Chosen = (self._kinds_of(follows.owners) == ERASED) | (self._kinds_of(follows.accounts) == ERASED)
@@ -149,14 +170,16 @@ class Loader:
         added = new[np.searchsorted(owners, long)]
         return long[(sizes > ALWAYS_REWRITTEN) & (sizes > MUCH_LONGER * added)]
 
-    def place(self, direction: Direction, follows: Follows) -> None:
-        """Add follows to the lists of one direction."""
+    def place(self, direction: Direction, follows: Follows, stored: StoredLists | None = None) -> None:
+        """Add follows to the lists of one direction.
+
+        `stored` are at least these lists, if they have been read.
+        """
         if not len(follows.rows):
             return
         tables = LISTS[direction]
         owners, lists = owners_of(follows.owners)
-        visible, visible_keys = self._entries(tables.visible, owners)
-        hidden, hidden_keys = self._entries(tables.hidden, owners)
+        visible, visible_keys, hidden, hidden_keys = stored.of(owners) if stored else self._stored(direction, owners)
         old = np.concatenate([visible.positions, hidden.positions])
         old_lists = np.searchsorted(owners, np.concatenate([visible.owners, hidden.owners]))
         positions = place(lists, follows.seconds, np.sort(keyed(old_lists, old), kind="stable"))
@@ -168,14 +191,11 @@ class Loader:
         self._write_facts(tables, owners, shown, others)
         self._write_runs(tables, owners, np.append(lists, old_lists), np.append(positions, old))
 
-    def _known(self, pairs: Numbers, follows: Follows, seen_at: int) -> tuple[Chosen, Chosen]:
+    def _known(self, pairs: Numbers, follows: Follows, seen_at: int, stored: StoredLists) -> tuple[Chosen, Chosen]:
         """Return the follows of known pairs, and the repeated ones of them."""
+        entries = Entries(*(np.concatenate(both) for both in zip(stored.visible, stored.hidden, strict=True)))
         owners, _ = owners_of(follows.owners)
-        tables = LISTS[Direction.FOLLOWING]
-        visible, _ = self._entries(tables.visible, owners)
-        hidden, _ = self._entries(tables.hidden, owners)
-        entries = Entries(*(np.concatenate(both) for both in zip(visible, hidden, strict=True)))
-        histories = np.array(self._keys(tables.histories, owners), np.int64)
+        histories = np.array(self._keys(LISTS[Direction.FOLLOWING].histories, owners), np.int64)
         is_known = is_among(pairs, histories)
         is_same = np.zeros(len(pairs), np.bool_)
         if entries.size:
@@ -189,6 +209,10 @@ class Loader:
             is_same |= ~follows.has_time & is_among(pairs, ids[is_open & (starts <= seen_at)])
             is_known |= is_listed
         return is_known, is_same
+
+    def _stored(self, direction: Direction, owners: Numbers) -> StoredLists:
+        tables = LISTS[direction]
+        return StoredLists(*self._entries(tables.visible, owners), *self._entries(tables.hidden, owners))
 
     def _entries(self, table: Table, owners: Numbers) -> tuple[Entries, Numbers]:
         """Return the entries of owners in a table, and block keys."""
@@ -211,10 +235,10 @@ class Loader:
             if content is not None
         }
 
-    def _rewrite(self, table: Table, new: Entries, old: Entries, old_keys: Numbers) -> "_StoredLists":
+    def _rewrite(self, table: Table, new: Entries, old: Entries, old_keys: Numbers) -> "_Rewritten":
         """Write the lists with new entries; return all stored entries."""
         if not new.size:
-            return _StoredLists(old, old_keys)
+            return _Rewritten(old, old_keys)
         owners, _ = owners_of(new.owners)
         is_touched = is_among(old.owners, owners)
         entries = new.merged(old.where(is_touched))
@@ -224,9 +248,9 @@ class Loader:
         self._target.delete_many(table, stale[~is_among(stale, keys)].tolist())
         self._target.put_many(table, rows)
         untouched = old_keys[~is_among(old_keys >> 32, owners)]
-        return _StoredLists(entries.merged(old.where(~is_touched)), np.sort(np.append(keys, untouched)))
+        return _Rewritten(entries.merged(old.where(~is_touched)), np.sort(np.append(keys, untouched)))
 
-    def _write_facts(self, tables: ListTables, owners: Numbers, shown: "_StoredLists", others: "_StoredLists") -> None:
+    def _write_facts(self, tables: ListTables, owners: Numbers, shown: "_Rewritten", others: "_Rewritten") -> None:
         visible = shown.counts(owners, shown.entries.owners)
         hidden = others.counts(owners, others.entries.owners[others.entries.ends == 0])
         is_long = shown.is_long(owners) | others.is_long(owners)
@@ -261,8 +285,8 @@ class Loader:
         self._target.put_many(tables.runs, rows)
 
 
-class _StoredLists(NamedTuple):
-    """The entries of some owners in a table, and block keys."""
+class _Rewritten(NamedTuple):
+    """All entries of some owners in a table after a change, and the keys of their blocks."""
 
     entries: Entries
     keys: Numbers

@@ -102,7 +102,6 @@ class Accounts:
             for text in texts
         }
         contents = [encode_record(AccountRecord(text), names.as_answered(text), 0) for text in new.values()]
-        self._resolver.forget_names()
         ids = self._table.add_all(list(new.values()), list(new), contents)
         for key, account_id in zip(new.values(), ids, strict=True):
             self._resolver.learn(key, account_id)
@@ -122,7 +121,8 @@ class Accounts:
             and names.is_key_and_username(username)
             and not self._is_erased(records[index], None)
         ]
-        self._resolver.forget_names()
+        for index in plain:
+            self._resolver.forget_name(keys[index])
         self._table.add_all(
             [keys[index] for index in plain],
             [folded[index] for index in plain],

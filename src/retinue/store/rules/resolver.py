@@ -47,7 +47,8 @@ class Resolver:
                 self._remember(self._names, text, by_key or by_name)
 
     def learn(self, text: str, account_id: int) -> None:
-        """Cache a new account by its key, which is its username. Call after `forget_names`."""
+        """Cache a new account by its key, which is its username."""
+        self.forget_name(text)
         for cache in (self._keys, self._names):
             if len(cache) >= MAX_CACHED:
                 cache.clear()
