@@ -42,7 +42,7 @@ Kinds = Callable[[Numbers], NDArray[np.int8]]
 
 
 class StoredLists(NamedTuple):
-    """The visible and the hidden entries of some owners, and the keys of their blocks."""
+    """Both kinds of entries of some owners, with their block keys."""
 
     visible: Entries
     visible_keys: Numbers
@@ -286,7 +286,7 @@ class Loader:
 
 
 class _Rewritten(NamedTuple):
-    """All entries of some owners in a table after a change, and the keys of their blocks."""
+    """The entries of some owners after a change, with their block keys."""
 
     entries: Entries
     keys: Numbers
