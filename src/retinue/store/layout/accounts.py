@@ -12,7 +12,14 @@ from msgspec.structs import replace
 from retinue import names
 from retinue.store.layout.rows import Rows
 from retinue.store.layout.sealing import damaged, unseal
-from retinue.store.layout.stored_accounts import ERASED, StoredAccount, decode_account, encode_account, names_of
+from retinue.store.layout.stored_accounts import (
+    ERASED,
+    StoredAccount,
+    decode_account,
+    encode_account,
+    kind_of,
+    names_of,
+)
 from retinue.store.layout.tables import ACCOUNT, ACCOUNT_KEY, CHANGE, CLAIM, LARGEST_ID, META, USERNAME, Source
 
 MAX_CACHED = 500_000
@@ -40,12 +47,14 @@ class AccountTable:
     def __init__(self, rows: Rows) -> None:
         self._rows = rows
         self._accounts: dict[int, StoredAccount | None] = {}
+        self._kinds: dict[int, int] = {}
         self._claims: dict[str, Claims] = {}  # of usernames that were touched since the last commit
         self._last_id = 0
         self._last_revision = 0
 
     def forget(self) -> None:
         self._accounts.clear()
+        self._kinds.clear()
         self._claims.clear()
         self._last_id = self._number(LAST_ID)
         self._last_revision = self._number(LAST_REVISION)
@@ -66,16 +75,20 @@ class AccountTable:
         self._claims.clear()
         if len(self._accounts) > MAX_CACHED:
             self._accounts.clear()
+        if len(self._kinds) > MAX_CACHED:
+            self._kinds.clear()
 
     def prefetch(self, account_ids: Sequence[int]) -> None:
         missing = [account_id for account_id in account_ids if account_id not in self._accounts]
         for account_id, content in zip(missing, self._rows.get_many(ACCOUNT, missing), strict=True):
-            self._accounts[account_id] = self._decoded(account_id, content)
+            self._accounts[account_id] = decode_account(account_id, _existing(account_id, content))
 
     def find(self, account_id: int) -> StoredAccount | None:
         """Return an existing account, None if it was erased."""
         if account_id not in self._accounts:
-            self._accounts[account_id] = self._decoded(account_id, self._rows.get(ACCOUNT, account_id))
+            self._accounts[account_id] = decode_account(
+                account_id, _existing(account_id, self._rows.get(ACCOUNT, account_id))
+            )
         return self._accounts[account_id]
 
     def load(self, account_id: int) -> StoredAccount:
@@ -100,19 +113,27 @@ class AccountTable:
         found = self._rows.get(USERNAME, folded)
         return None if found is None else self.load(int.from_bytes(found, "little"))
 
-    def with_texts(self, texts: Sequence[str]) -> list[tuple[StoredAccount | None, StoredAccount | None]]:
-        """Return the accounts with each text as key, and as username."""
+    def with_texts(self, texts: Sequence[str]) -> list[tuple[int | None, int | None]]:
+        """Return the ids of the accounts with each text as key, and as username.
+
+        Only accounts whose key may be their username are read.
+        """
         folded = [names.fold(text) for text in texts]
-        by_key, by_name = self._rows.get_many(ACCOUNT_KEY, texts), self._rows.get_many(USERNAME, folded)
-        self.prefetch(sorted({int.from_bytes(found, "little") for found in (*by_key, *by_name) if found is not None}))
-        found: list[tuple[StoredAccount | None, StoredAccount | None]] = []
-        for text, name, key_row, name_row in zip(texts, folded, by_key, by_name, strict=True):
-            named = None if name_row is None else self.load(int.from_bytes(name_row, "little"))
-            keyed = None if key_row is None else self.load(int.from_bytes(key_row, "little"))
-            if keyed is None:  # a key that is the account's username has no row of its own
-                keyed = named if named is not None and text == name == named.key else None
-            found.append((keyed, named))
+        by_key, by_name = (_ids(self._rows.get_many(*of)) for of in ((ACCOUNT_KEY, texts), (USERNAME, folded)))
+        self.prefetch(sorted({named for keyed, named in zip(by_key, by_name, strict=True) if named and not keyed}))
+        found: list[tuple[int | None, int | None]] = []
+        for text, name, keyed, named in zip(texts, folded, by_key, by_name, strict=True):
+            # A key that is the account's username has no row of its own.
+            is_key = named and not keyed and text == name == self.load(named).key
+            found.append((named if is_key else keyed, named))
         return found
+
+    def kinds(self, account_ids: Sequence[int]) -> list[int]:
+        """Return the kinds of existing accounts (`kind_of`)."""
+        missing = [account_id for account_id in account_ids if account_id not in self._kinds]
+        for account_id, content in zip(missing, self._rows.get_many(ACCOUNT, missing), strict=True):
+            self._kinds[account_id] = kind_of(_existing(account_id, content))
+        return [self._kinds[account_id] for account_id in account_ids]
 
     def add(self, key: str) -> StoredAccount:
         self._count_to(self._last_id + 1)
@@ -163,6 +184,7 @@ class AccountTable:
             else:
                 self._rows.delete(ACCOUNT_KEY, account.key)
         self._accounts[account.id] = account
+        self._kinds.pop(account.id, None)
         self._rows.put(ACCOUNT, account.id, encode_account(account))
 
     def wipe(self, account: StoredAccount) -> None:
@@ -172,6 +194,7 @@ class AccountTable:
         self.save(replace(account, has_name=False))
         self._rows.delete(ACCOUNT_KEY, account.key)
         self._accounts[account.id] = None
+        self._kinds.pop(account.id, None)
         self._rows.put(ACCOUNT, account.id, ERASED)
 
     def announce(self, account_id: int) -> None:
@@ -220,8 +243,12 @@ class AccountTable:
     def _number(self, name: str) -> int:
         return int.from_bytes(self._rows.get(META, name) or b"", "little")
 
-    @staticmethod
-    def _decoded(account_id: int, content: bytes | None) -> StoredAccount | None:
-        if content is None:
-            raise damaged(ACCOUNT, account_id, "another row names it, and it does not exist")
-        return decode_account(account_id, content)
+
+def _ids(contents: Sequence[bytes | None]) -> list[int | None]:
+    return [None if content is None else int.from_bytes(content, "little") for content in contents]
+
+
+def _existing(account_id: int, content: bytes | None) -> bytes:
+    if content is None:
+        raise damaged(ACCOUNT, account_id, "another row names it, and it does not exist")
+    return content

@@ -18,12 +18,10 @@ from retinue.store.layout.columns import Numbers, is_among, owners_of
 from retinue.store.layout.rows import Rows
 from retinue.store.layout.tables import LAST_SECOND
 from retinue.store.load.loader import (
-    HIDDEN,
     NEW_PAIR,
     NEW_SECOND,
     ODD,
     REPEATED,
-    VISIBLE,
     Kinds,
     Loader,
     sorted_follows,
@@ -195,10 +193,7 @@ class GroupChanges:
         return loader.hubs(direction, owners, new)
 
     def _kinds(self, ids: Numbers) -> Kinds:
-        self._changes.account_table.prefetch(ids.tolist())
-        kinds = np.empty(len(ids), np.int8)
-        for index, account_id in enumerate(ids.tolist()):
-            kinds[index] = VISIBLE if self._changes.account_table.load(account_id).is_visible else HIDDEN
+        kinds = np.array(self._changes.account_table.kinds(ids.tolist()), np.int8)
         return lambda some: kinds[np.searchsorted(ids, some)]
 
 

@@ -8,7 +8,6 @@ from collections.abc import Iterable
 
 from retinue import names
 from retinue.store.layout.accounts import AccountTable
-from retinue.store.layout.stored_accounts import StoredAccount
 
 MAX_CACHED = 500_000
 
@@ -50,15 +49,16 @@ class Resolver:
         """Cache a new account by its key, which is its username."""
         self.forget_name(text)
         for cache in (self._keys, self._names):
-            if len(cache) >= MAX_CACHED:
-                cache.clear()
-            cache[text] = account_id
+            self._remember(cache, text, account_id)
 
     def with_key(self, key: str) -> int | None:
         if key in self._unknown:
             return None
         found = self._keys.get(key)
-        return self._remember(self._keys, key, self._accounts.with_key(key)) if found is None else found
+        if found is not None:
+            return found
+        account = self._accounts.with_key(key)
+        return self._remember(self._keys, key, None if account is None else account.id)
 
     def with_username(self, folded: str) -> int | None:
         account = self._accounts.with_username(folded)
@@ -70,14 +70,14 @@ class Resolver:
             return None
         found = self._names.get(name) or self.with_key(name)
         if found is None:
-            found = self._remember(self._names, name, self._accounts.with_username(names.fold(name)))
+            found = self._remember(self._names, name, self.with_username(names.fold(name)))
         # The rest is not cached: it ends as soon as another account gets the name.
         return found or self.with_key(names.keys_of_name(name)[0])
 
-    def _remember(self, cache: dict[str, int], text: str, account: StoredAccount | None) -> int | None:
-        if account is None:
+    def _remember(self, cache: dict[str, int], text: str, account_id: int | None) -> int | None:
+        if account_id is None:
             return None
         if len(cache) >= MAX_CACHED:
             cache.clear()
-        cache[text] = account.id
-        return account.id
+        cache[text] = account_id
+        return account_id
