@@ -1,6 +1,7 @@
 """Promises of the embedded store: query plans, transactions and files."""
 
 import asyncio
+import gc
 import os
 import re
 import stat
@@ -103,6 +104,25 @@ def test_a_waiting_writer_is_seen_until_it_has_its_turn(graph_file: Path) -> Non
             with other.announced():
                 assert one.is_any()
         assert not other.is_any()
+
+
+def test_a_writer_that_nobody_closes_keeps_no_folder_open(graph_file: Path) -> None:
+    """Nor does closing one twice close what another has opened since."""
+
+    def open_folders() -> int:
+        targets = [str(each.readlink()) for each in Path("/proc/self/fd").iterdir() if each.is_symlink()]
+        return targets.count(str(graph_file.parent.resolve()))
+
+    one = WaitingWriters(graph_file)
+    assert open_folders() == 1
+    one.close()
+    with closing(WaitingWriters(graph_file)):
+        one.close()
+        assert (open_folders(), one.is_any()) == (1, True)
+    other = WaitingWriters(graph_file)
+    del other
+    gc.collect()
+    assert open_folders() == 0
 
 
 def test_units_of_work_stay_short_for_a_while_after_a_wait(graph_file: Path) -> None:

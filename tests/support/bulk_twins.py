@@ -1,8 +1,8 @@
 """Pairs of stores that import the same files: one row by row, the other in bulk."""
 
 import asyncio
-from collections.abc import Sequence
-from contextlib import closing
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, closing
 from datetime import UTC, datetime
 from itertools import count
 from pathlib import Path
@@ -114,28 +114,31 @@ def _named(table: Table, key: int, keys: dict[int, str]) -> tuple[str | int, ...
 
 
 @pytest.fixture
-def new_twins(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
+def new_twins(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     """Return a factory of two stores with the same accounts and history; the second loads every file in bulk."""
     monkeypatch.setattr(bulk, "LARGE_ROWS", 0)
     monkeypatch.setattr(staging, "ROWS_AT_ONCE", 7)
     monkeypatch.setattr(staging, "NAMES_AT_ONCE", 3)
     monkeypatch.setattr(staging, "NAMES_IN_MEMORY", 5)
     monkeypatch.setattr(staging, "SAMPLED_ROWS", 4)
-    numbers = count()
+    numbers, opened = count(), ExitStack()
 
     def make(history: list[FollowEvent]) -> tuple[ImportedStore, ImportedStore, Path]:
         folder = tmp_path / str(next(numbers))
         folder.mkdir()
+        opened.close()  # those of the example before
         accounts = write(folder / "accounts.csv", ACCOUNTS, "username,visibility")
         twins = []
         for name, is_bulk in (("by_row", False), ("in_bulk", True)):
             twin = ImportedStore(folder / name, is_bulk=is_bulk)
+            opened.callback(twin.writer.close)
             twin.load(accounts, ACCOUNT_COLUMNS)
             asyncio.run(twin.writer.apply(history, NOW))
             twins.append(twin)
         return twins[0], twins[1], folder
 
-    return make
+    with opened:
+        yield make
 
 
 PAIRS = st.tuples(st.sampled_from(NAMES), st.sampled_from(NAMES)).filter(lambda pair: pair[0] != pair[1])

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from struct import Struct
+from weakref import finalize
 
 _LOCK = Struct("hhqqi4x")  # Linux's `struct flock`
 
@@ -22,6 +23,7 @@ class WaitingWriters:
         self._folder: int | None = None
         with suppress(OSError):  # the folder's list of files may be secret
             self._folder = os.open(path.resolve().parent, os.O_RDONLY)
+        self._end = finalize(self, _close, self._folder)  # also if nobody closes the writer
 
     @contextmanager
     def announced(self) -> Iterator[None]:
@@ -42,11 +44,16 @@ class WaitingWriters:
             return True
 
     def close(self) -> None:
-        if self._folder is not None:
-            os.close(self._folder)
+        self._folder = None
+        self._end()
 
     def _call(self, command: int, kind: int) -> int:
         if self._folder is None:
             raise OSError
         lock = _LOCK.pack(kind, os.SEEK_SET, self._byte, 1, 0)
         return int(_LOCK.unpack(fcntl.fcntl(self._folder, command, lock))[0])
+
+
+def _close(folder: int | None) -> None:
+    if folder is not None:
+        os.close(folder)
