@@ -96,7 +96,8 @@ def cached(name: str, make: Callable[[Path], None]) -> Path:
 
 def _fingerprint() -> str:
     """Return a hash of the sample's and the layout's code."""
-    files = [_SOURCE / "sample.py", _SOURCE / "sample_files.py", *sorted((_SOURCE / "store" / "sqlite").glob("*.sql"))]
+    layout = [*(_SOURCE / "store" / "sqlite").glob("*.sql"), *(_SOURCE / "store" / "layout").glob("*.py")]
+    files = [_SOURCE / "sample.py", _SOURCE / "sample_files.py", *sorted(layout)]
     return hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()
 
 

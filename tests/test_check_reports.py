@@ -12,7 +12,7 @@ import pytest
 from retinue.model import FollowRecord
 from retinue.store.layout.tables import ACCOUNT_KEY, USERNAME
 from retinue.store.open import open_store
-from retinue.store.sqlite.files import access_path
+from retinue.store.sqlite.files import GRAPH, access_path
 from support.broken_store import FOLLOWERS, HUB, NOW, B, change, write
 from support.commands import imported, retinue
 from support.frozen_clock import FrozenClock
@@ -22,7 +22,7 @@ EXTRA_TRIGGER = 'CREATE TRIGGER "t\x1b[2J" AFTER INSERT ON following BEGIN DELET
 OTHER_LAYOUTS = {
     EXTRA_TRIGGER: ["the trigger 't\\x1b[2J' does not belong to a follow graph"],
     "CREATE TABLE cake (id)": ["the table 'cake' does not belong to a follow graph"],
-    "ALTER TABLE change ADD COLUMN extra TEXT": ["the table change is not declared as in schema 3"],
+    "ALTER TABLE change ADD COLUMN extra TEXT": [f"the table change is not declared as in schema {GRAPH.version}"],
     "PRAGMA journal_mode = DELETE": [
         "its journal mode is delete: readers and the writer block each other; set it to WAL with SQLite"
     ],

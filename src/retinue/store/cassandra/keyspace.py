@@ -10,7 +10,7 @@ from retinue.store.cassandra.session import READS_AT_ONCE, Session
 from retinue.store.layout.sealing import seal
 from retinue.store.layout.tables import META, new_meta
 
-VERSION = 2
+VERSION = 3
 _REPLICATED = 'CREATE KEYSPACE IF NOT EXISTS "{keyspace}" WITH replication = {replication}'
 _REPLICATION = "SELECT replication FROM system_schema.keyspaces WHERE keyspace_name = ?"
 _TABLES = "SELECT table_name FROM system_schema.tables WHERE keyspace_name = ?"

@@ -79,7 +79,7 @@ _SWITCHES = {
     apsw.SQLITE_DBCONFIG_DEFENSIVE: 1,
 }
 
-GRAPH = Kind("follow graph", "`retinue import` makes a store", "graph.sql", 0x52544701, 3)
+GRAPH = Kind("follow graph", "`retinue import` makes a store", "graph.sql", 0x52544701, 4)
 ACCESS = Kind("access file", "it belongs beside the graph", "access.sql", 0x52544101, 2, is_secret=True)
 
 
