@@ -106,7 +106,7 @@ def test_a_waiting_writer_is_seen_until_it_has_its_turn(graph_file: Path) -> Non
         assert not other.is_any()
 
 
-def test_a_writer_that_nobody_closes_keeps_no_folder_open(graph_file: Path) -> None:
+def test_a_writer_that_is_never_closed_keeps_no_folder_open(graph_file: Path) -> None:
     """Nor does closing one twice close what another has opened since."""
 
     def open_folders() -> int:

@@ -114,7 +114,7 @@ class AccountTable:
         return None if found is None else self.load(int.from_bytes(found, "little"))
 
     def with_texts(self, texts: Sequence[str]) -> list[tuple[int | None, int | None]]:
-        """Return the ids of the accounts with each text as key, and as username.
+        """Return the account ids of each text, by key and by username.
 
         Only accounts whose key may be their username are read.
         """

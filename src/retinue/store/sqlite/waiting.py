@@ -23,7 +23,7 @@ class WaitingWriters:
         self._folder: int | None = None
         with suppress(OSError):  # the folder's list of files may be secret
             self._folder = os.open(path.resolve().parent, os.O_RDONLY)
-        self._end = finalize(self, _close, self._folder)  # also if nobody closes the writer
+        self._end = finalize(self, _close, self._folder)  # also of a writer that is never closed
 
     @contextmanager
     def announced(self) -> Iterator[None]:
