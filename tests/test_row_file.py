@@ -190,6 +190,25 @@ def test_only_rows_that_the_file_lacks_are_read_and_cached(served: Served, monke
     served.close()
 
 
+@pytest.mark.parametrize("most", [0, 1, 4])
+def test_names_are_right_however_few_are_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, most: int) -> None:
+    """Those that are kept are forgotten with the next rename, and when others have been asked for more often."""
+    monkeypatch.setattr(mapped_rows, "MAX_KNOWN", most)
+    served = with_accounts(Served(str(tmp_path / "graph.db"), tmp_path))
+    served.apply(FollowEvent("cy", "ann", NOW))
+    served.step()
+    rows = served.graph._rows  # type: ignore[attr-defined]
+    sizes = set()
+    for at in range(2, 6):
+        for owner in ("ann", "cy", "cy", "ann"):
+            served.compare(owner)
+            sizes.add(len(rows._known))
+        served.apply(AccountEvent(AccountRecord(key="cy", display_name=f"Anton {at}"), at))
+        assert f"Anton {at}".encode() in (served.compare() or b"")
+    assert sizes == {0: {0}, 1: {0, 1, 3}, 4: {3, 4}}[most]
+    served.close()
+
+
 def test_names_are_right_while_the_file_is_far_behind(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
     """If more accounts have changed than readers note one by one, all rows come from the store."""
     monkeypatch.setattr(mapped_rows, "MAX_STALE", 1)

@@ -12,6 +12,7 @@ from retinue.store.reading.account_cache import AccountCache
 from retinue.store.reading.row_file import Ids, RowFile
 
 MAX_STALE = 10_000  # rows of the file that are read from the store; if more are behind, all are
+MAX_KNOWN = 65_536  # texts, of some 200 bytes each
 
 
 class MappedRows:
@@ -27,12 +28,18 @@ class MappedRows:
         self._stale: frozenset[int] = frozenset()
         self._revisions = (-1, -1)  # of the file and of the cache, when they were compared
         self._refreshes = 0
+        self._known: dict[int, bytes] = {}  # of visible accounts, at the cache's revision
+        self._known_revision = -1
+        self._turned_away = 0
 
     async def refresh(self) -> None:
         """Notice a new file, and changes that it does not have yet."""
         if self._refreshes == self._cache.refreshes:
             return
         self._refreshes = self._cache.refreshes
+        if self._known_revision != self._cache.revision:
+            self._known_revision = self._cache.revision
+            self._known.clear()
         if self._file is None or self._file.has_grown():
             self._file = await self._open()
         if self._file is None:
@@ -58,13 +65,32 @@ class MappedRows:
             return self.whole(texts)
         return [self._begin + text + self._end if text else None for text in texts]
 
+    def known_texts(self, ids: Ids) -> Sequence[bytes] | None:
+        """Return the texts of accounts that were all requested lately, else None."""
+        known = self._known
+        texts = [known.get(account_id) for account_id in ids.tolist()]
+        return texts if all(texts) else None  # type: ignore[return-value]
+
     async def texts(self, ids: Ids) -> Sequence[bytes] | None:
         """Return the texts of accounts; None if one of them is hidden."""
         if self._file is None:
             texts = await self._stored(ids.tolist())
         else:
             texts = await self._texts(self._file, ids)
-        return texts if all(texts) else None
+        if not all(texts):
+            return None
+        self._remember(ids, texts)
+        return texts
+
+    def _remember(self, ids: Ids, texts: Sequence[bytes]) -> None:
+        """Keep texts. A few that stay help more than many that replace each other."""
+        if len(self._known) < MAX_KNOWN:
+            self._known.update(zip(ids.tolist(), texts, strict=True))
+            return
+        self._turned_away += len(texts)
+        if self._turned_away > MAX_KNOWN:
+            self._turned_away = 0
+            self._known.clear()
 
     async def _texts(self, file: RowFile, ids: Ids) -> list[bytes]:
         """Return texts, empty for hidden accounts. The store supplies missing ones."""

@@ -156,7 +156,8 @@ class SqliteServedGraph:
                 bottoms += [block.numbers[kept]] if kept < end else []
             if not wanted:
                 break
-        texts = _now(self._rows.texts(_joined(parts)))
+        ids = _joined(parts)
+        texts = self._rows.known_texts(ids) or _now(self._rows.texts(ids))
         if texts is None:
             return None
         return (texts if wanted else texts[:-1]), bottoms[-1] if bottoms else 0, not wanted
