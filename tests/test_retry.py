@@ -1,5 +1,6 @@
 """Statements of a writer in a cluster are retried while its lease lasts."""
 
+import random
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -11,6 +12,7 @@ import pytest
 from cassandra import InvalidRequest, OperationTimedOut, ReadTimeout, Unavailable, WriteFailure, WriteTimeout
 from cassandra.cluster import NoHostAvailable
 from cassandra.connection import ConnectionShutdown
+from cassandra.policies import ExponentialReconnectionPolicy, RoundRobinPolicy
 from cassandra.protocol import OverloadedErrorMessage
 from hypothesis import given
 from hypothesis import strategies as st
@@ -255,3 +257,11 @@ def test_retries_end_at_the_deadline(failures: int, jitter: list[float], seconds
     assert clock.elapsed() - began <= seconds
     assert attempts == len(pauses) + 1
     assert all(0 < delay <= MAX_DELAY_SECONDS for delay in pauses)
+
+
+def test_threads_of_the_driver_leave_the_random_module_alone() -> None:
+    """In tests, where others draw meanwhile."""
+    before = random.getstate()
+    RoundRobinPolicy().populate(None, ["one", "two", "three"])
+    assert next(ExponentialReconnectionPolicy(1, 2).new_schedule())
+    assert random.getstate() == before

@@ -3,8 +3,11 @@
 import asyncio
 from collections.abc import Callable, Coroutine, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from random import Random
 from typing import Any, TypeVar
 
+import cassandra.cluster
+import cassandra.policies
 import pytest
 
 from retinue.errors import StoreUnavailable
@@ -23,6 +26,17 @@ from support.frozen_clock import FrozenClock
 
 T = TypeVar("T")
 NOW = 1_700_000_000
+
+
+@pytest.fixture(scope="session", autouse=True)
+def random_numbers_of_the_driver() -> Iterator[None]:
+    """Hypothesis refuses to draw while a thread of the driver changes the state of the `random` module."""
+    own = Random()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(cassandra.cluster, "random", own.random)
+        patch.setattr(cassandra.policies, "randint", own.randint)
+        patch.setattr(cassandra.policies, "shuffle", own.shuffle)
+        yield
 
 
 def run(coroutine: Coroutine[Any, Any, T]) -> T:
